@@ -1,0 +1,1 @@
+"""Azure SignalR Service in serverless mode: upstream handlers, output client, local service."""

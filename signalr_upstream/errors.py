@@ -1,0 +1,265 @@
+"""Every error this package raises. A class says who is at fault and knows its HTTP status.
+
+::
+
+    SignalRError                        500  catch it to catch all that this package raises
+    ├── ConfigurationError              500  the program's set-up
+    │   ├── ConnectionStringError            a connection string that cannot be used
+    │   ├── NoKeysError                 503  nothing to check a signature with: nothing is served
+    │   └── RegistrationError                a handler or hub that could never work
+    ├── InvalidNameError (ValueError)   400  a hub, group, user or connection name that is not legal
+    ├── UpstreamError                   400  the caller of an upstream URL
+    │   ├── SignatureError              401
+    │   ├── NoHandlerError              404
+    │   ├── MethodNotAllowedError       405
+    │   ├── BodyTimeoutError            408
+    │   ├── BodyTooLargeError           413
+    │   ├── MediaTypeError              415
+    │   └── OverloadedError             503
+    ├── ProtocolError                   400  bytes that are not what the hub protocol says
+    │   ├── FrameTooLargeError          413
+    │   ├── LengthPrefixError                a length prefix of more than five bytes or 2 GiB
+    │   ├── InvalidMessageError              a frame that is not a hub message
+    │   ├── TrailingDataError                bytes behind the end of a message
+    │   └── HandshakeError                   the first message of a connection
+    ├── HubError                        200  what a handler tells its caller
+    │   ├── Forbidden                        ``require=`` refused
+    │   └── ArgumentsError                   the arguments do not fit the handler
+    ├── Redeliver                       503  a handler asks the service to deliver once more
+    └── ServiceError                    502  the SignalR service's REST API
+        ├── InvalidRequestError              400: the service refuses what was asked
+        ├── UnauthorizedError                401: the token
+        ├── AccessDeniedError                403: role assignment or network rules
+        ├── NotFoundError                    404: no such URL, hub or resource
+        ├── TooLargeError                    413: more than 1 MB
+        ├── ThrottledError                   429: too many messages or connections
+        ├── UnavailableError                 5xx
+        ├── ConnectError                     nothing was sent: no connection to the service
+        ├── DeliveryUnknown                  sent, but no answer came: it may have been delivered
+        └── PartialDelivery                  some targets were reached, others were not
+
+No message holds a key, a token or a request body.
+"""
+
+from collections.abc import Mapping
+
+
+class SignalRError(Exception):
+    """Base class: catch it to catch all that this package raises."""
+
+    status_code = 500
+
+
+class ConfigurationError(SignalRError):
+    """The program is set up in a way that cannot work."""
+
+
+class ConnectionStringError(ConfigurationError):
+    """A connection string that cannot be used. The text says why and never shows the key."""
+
+
+class NoKeysError(ConfigurationError):
+    """There is no access key, so no upstream call can be checked and none is served."""
+
+    status_code = 503
+
+
+class RegistrationError(ConfigurationError):
+    """A handler or hub that could never work; raised where it is registered."""
+
+
+class InvalidNameError(SignalRError, ValueError):
+    """A hub, group, user, connection or application name that the service does not take.
+
+    Attributes:
+        kind: what the name is for ("hub", "group", ...).
+    """
+
+    status_code = 400
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(f"invalid {kind} name: {reason}")
+        self.kind = kind
+
+
+class UpstreamError(SignalRError):
+    """An upstream call that is refused before a handler runs."""
+
+    status_code = 400
+
+
+class SignatureError(UpstreamError):
+    """The upstream call carries no signature made with one of our keys."""
+
+    status_code = 401
+
+
+class NoHandlerError(UpstreamError):
+    """No handler is registered for this hub, category and event."""
+
+    status_code = 404
+
+
+class MethodNotAllowedError(UpstreamError):
+    """Upstream calls are POST."""
+
+    status_code = 405
+
+
+class BodyTimeoutError(UpstreamError):
+    """The request body did not arrive in time."""
+
+    status_code = 408
+
+
+class BodyTooLargeError(UpstreamError):
+    """The request body is over the limit."""
+
+    status_code = 413
+
+
+class MediaTypeError(UpstreamError):
+    """The body is neither JSON nor MessagePack, or it is compressed."""
+
+    status_code = 415
+
+
+class OverloadedError(UpstreamError):
+    """More calls are running than this worker takes."""
+
+    status_code = 503
+
+
+class ProtocolError(SignalRError):
+    """Bytes that are not what the SignalR hub protocol says."""
+
+    status_code = 400
+
+
+class FrameTooLargeError(ProtocolError):
+    """A frame is over the limit.
+
+    Attributes:
+        limit: the largest frame taken, in bytes.
+    """
+
+    status_code = 413
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"a message is larger than {limit} bytes")
+        self.limit = limit
+
+
+class LengthPrefixError(ProtocolError):
+    """A MessagePack length prefix has more than five bytes or says more than 2 GiB."""
+
+
+class InvalidMessageError(ProtocolError):
+    """A frame is not a hub message: not JSON or MessagePack, or a field of the wrong type."""
+
+
+class TrailingDataError(ProtocolError):
+    """There are bytes behind the end of a message."""
+
+
+class HandshakeError(ProtocolError):
+    """The handshake is malformed or asks for a protocol that is not spoken here."""
+
+
+class HubError(SignalRError):
+    """Raise it in a handler: its text is what the client's ``invoke()`` is rejected with.
+
+    Any other exception reaches the client as a fixed text, and the log with its traceback.
+    """
+
+    status_code = 200
+
+    def __init__(self, message: str = "The call was refused.") -> None:
+        super().__init__(message)
+
+
+class Forbidden(HubError):  # noqa: N818 - the name users write in `except`
+    """The caller may not do this; raised for a refusing ``require=``."""
+
+    def __init__(self, message: str = "You are not allowed to do this.") -> None:
+        super().__init__(message)
+
+
+class ArgumentsError(HubError):
+    """The arguments of an invocation do not fit its handler. Never holds an argument's value."""
+
+
+class Redeliver(SignalRError):  # noqa: N818 - an instruction, not a failure
+    """Raise it in a handler to answer 503, which asks the service to deliver the call once more."""
+
+    status_code = 503
+
+
+class ServiceError(SignalRError):
+    """The REST API of the SignalR service refused or failed.
+
+    Attributes:
+        operation: which call it was, e.g. ``"send_to_group"``.
+        status: HTTP status of the answer; None where none came.
+        error_code: the service's ``x-ms-error-code``, e.g. ``"Warning.Connection.NotExisted"``.
+    """
+
+    status_code = 502
+
+    def __init__(
+        self, message: str, *, operation: str = "", status: int | None = None, error_code: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.operation = operation
+        self.status = status
+        self.error_code = error_code
+
+
+class InvalidRequestError(ServiceError):
+    """400: the service does not take what was asked; its message says what."""
+
+
+class UnauthorizedError(ServiceError):
+    """401: the service does not take our token: wrong key, wrong endpoint or a wrong clock."""
+
+
+class AccessDeniedError(ServiceError):
+    """403: a role assignment is missing, or the network rules of the resource refuse us."""
+
+
+class NotFoundError(ServiceError):
+    """404: the connection is gone, or the endpoint or hub is wrong."""
+
+
+class TooLargeError(ServiceError):
+    """413: the REST API takes at most 1 MB."""
+
+
+class ThrottledError(ServiceError):
+    """429: the resource's quota of messages or connections is used up."""
+
+
+class UnavailableError(ServiceError):
+    """5xx or 408: the service failed."""
+
+
+class ConnectError(ServiceError):
+    """No connection to the service could be made: nothing was sent."""
+
+
+class DeliveryUnknown(ServiceError):  # noqa: N818 - a state, not a failure
+    """The request was sent, but no answer came: it may have been delivered."""
+
+
+class PartialDelivery(ServiceError):  # noqa: N818 - a state, not a failure
+    """Several targets: some were reached, some were not.
+
+    Attributes:
+        errors: the error of each target that failed.
+        delivered: how many targets were reached.
+    """
+
+    def __init__(self, operation: str, errors: Mapping[str, ServiceError], delivered: int) -> None:
+        super().__init__(f"{len(errors)} of {len(errors) + delivered} targets failed", operation=operation)
+        self.errors = dict(errors)
+        self.delivered = delivered
