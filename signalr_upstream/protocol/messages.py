@@ -1,8 +1,8 @@
 """The messages of the hub protocol, and the two that only upstream calls carry.
 
 One frozen Struct a message; its fields are named as the JSON encoding names them. Values that belong to users
-(arguments, items, results) stay ``msgspec.Raw``: bytes in the encoding of the protocol that carried them, decoded
-by whoever knows their types. A message therefore belongs to one protocol, JSON or MessagePack.
+(arguments, items, results) stay ``msgspec.Raw``: bytes in the encoding of the protocol that carried them,
+decoded by whoever knows their types. A message therefore belongs to one protocol, JSON or MessagePack.
 
 Spec: https://github.com/dotnet/aspnetcore/blob/main/src/SignalR/docs/specs/HubProtocol.md
 """
@@ -91,15 +91,7 @@ class CloseConnection(Struct, frozen=True, tag=11, tag_field="type"):
 
 
 HubMessage = (
-    Invocation
-    | StreamItem
-    | Completion
-    | StreamInvocation
-    | CancelInvocation
-    | Ping
-    | Close
-    | Ack
-    | Sequence
+    Invocation | StreamItem | Completion | StreamInvocation | CancelInvocation | Ping | Close | Ack | Sequence
 )
 """What a client and the service say to each other."""
 
