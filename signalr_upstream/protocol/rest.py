@@ -1,0 +1,346 @@
+"""The service's REST API as one table: the client builds requests from it, the local service matches them.
+
+Request bodies of sends (``Message``) and the names that the service takes are here too. No I/O.
+
+Spec: https://github.com/Azure/azure-signalr/blob/dev/docs/swagger (api-version 2024-12-01)
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any, Final
+from urllib.parse import quote, unquote_to_bytes
+
+import msgspec
+from msgspec import Raw, Struct
+
+from ..errors import InvalidMessageError, InvalidNameError
+
+API_VERSION: Final = "2024-12-01"
+
+JSON_TYPE: Final = "application/json"
+
+ERROR_CODE_HEADER: Final = "x-ms-error-code"
+"""Names the cause of a refusal. A HEAD has no body, so this alone tells "absent" from "wrong URL"."""
+
+CONNECTION_GONE: Final = "Error.Connection.NotExisted"
+CONNECTION_NOT_FOUND: Final = "Warning.Connection.NotExisted"
+USER_NOT_FOUND: Final = "Warning.User.NotExisted"
+GROUP_NOT_FOUND: Final = "Warning.Group.NotExisted"
+USER_NOT_IN_GROUP: Final = "Info.User.NotInGroup"
+
+MAX_BODY: Final = 1024 * 1024
+"""Bytes of a request body; the service answers 413 above it."""
+
+MAX_TARGET: Final = 12 * 1024
+"""Bytes of path and query: what the service takes in a request line over HTTP/1.1."""
+
+
+class Body(Enum):
+    """What a request carries."""
+
+    NONE = "none"
+    MESSAGE = "message"
+    """``{"target": ..., "arguments": [...]}``"""
+    ITEM = "item"
+    """One JSON value: an item of a stream."""
+    COMMANDS = "commands"
+    """A JSON array of commands."""
+
+
+class Operation(Struct, frozen=True):
+    """One REST operation.
+
+    Attributes:
+        path: template; its variables are ``hub``, ``group``, ``user``, ``connection`` and ``stream``.
+        query: parameters it takes besides ``api-version`` and ``application``.
+        success: statuses that the API documents. Services have changed 200, 202 and 204 into each other
+            between versions, so that a client takes every 2xx.
+        absent: error codes of a 404 that mean "no" or "already gone" instead of a failure.
+        application: whether it takes ``application``.
+    """
+
+    name: str
+    method: str
+    path: str
+    query: tuple[str, ...] = ()
+    body: Body = Body.NONE
+    success: tuple[int, ...] = (200,)
+    absent: tuple[str, ...] = ()
+    application: bool = True
+
+
+_HUB = "/api/hubs/{hub}"
+_CONNECTION = _HUB + "/connections/{connection}"
+_GROUP = _HUB + "/groups/{group}"
+_USER = _HUB + "/users/{user}"
+_NO_CONNECTION = (CONNECTION_GONE, CONNECTION_NOT_FOUND)
+_CLOSE = ("excluded", "reason")
+
+HEALTH = Operation("health", "HEAD", "/api/health", application=False)
+ACCESS_KEY = Operation("access_key", "GET", "/api/auth/accessKey", application=False)
+SEND_TO_ALL = Operation("send_to_all", "POST", f"{_HUB}/:send", ("excluded",), Body.MESSAGE, (202,))
+CLOSE_ALL = Operation("close_all", "POST", f"{_HUB}/:closeConnections", _CLOSE, success=(204,))
+EXECUTE = Operation(
+    "execute", "POST", f"{_HUB}/:execute", ("filter",), Body.COMMANDS, (202,), application=False
+)
+GENERATE_TOKEN = Operation(
+    "generate_token", "POST", f"{_HUB}/:generateToken", ("userId", "minutesToExpire"), application=False
+)
+SEND_TO_CONNECTION = Operation(
+    "send_to_connection", "POST", f"{_CONNECTION}/:send", (), Body.MESSAGE, (202,), _NO_CONNECTION
+)
+INVOKE_CONNECTION = Operation("invoke_connection", "POST", f"{_CONNECTION}/:invoke", (), Body.MESSAGE)
+CONNECTION_EXISTS = Operation("connection_exists", "HEAD", _CONNECTION, absent=_NO_CONNECTION)
+CLOSE_CONNECTION = Operation("close_connection", "DELETE", _CONNECTION, ("reason",), absent=_NO_CONNECTION)
+REMOVE_CONNECTION_FROM_ALL_GROUPS = Operation(
+    "remove_connection_from_all_groups", "DELETE", f"{_CONNECTION}/groups", absent=_NO_CONNECTION
+)
+SEND_STREAM_ITEM = Operation(
+    "send_stream_item", "POST", _CONNECTION + "/streams/{stream}/:send", ("completed",), Body.ITEM, (202,)
+)
+COMPLETE_STREAM = Operation(
+    "complete_stream", "POST", _CONNECTION + "/streams/{stream}/:complete", ("reason",), success=(202,)
+)
+SEND_TO_GROUP = Operation("send_to_group", "POST", f"{_GROUP}/:send", ("excluded",), Body.MESSAGE, (202,))
+CLOSE_GROUP = Operation("close_group", "POST", f"{_GROUP}/:closeConnections", _CLOSE, success=(204,))
+GROUP_EXISTS = Operation("group_exists", "HEAD", _GROUP, absent=(GROUP_NOT_FOUND,))
+GROUP_CONNECTIONS = Operation(
+    "group_connections", "GET", f"{_GROUP}/connections", ("maxpagesize", "top", "continuationToken")
+)
+ADD_CONNECTION_TO_GROUP = Operation(
+    "add_connection_to_group", "PUT", _GROUP + "/connections/{connection}", absent=_NO_CONNECTION
+)
+REMOVE_CONNECTION_FROM_GROUP = Operation(
+    "remove_connection_from_group", "DELETE", _GROUP + "/connections/{connection}", absent=_NO_CONNECTION
+)
+SEND_TO_USER = Operation("send_to_user", "POST", f"{_USER}/:send", (), Body.MESSAGE, (202,))
+CLOSE_USER = Operation("close_user", "POST", f"{_USER}/:closeConnections", _CLOSE, success=(204,))
+USER_EXISTS = Operation("user_exists", "HEAD", _USER, absent=(USER_NOT_FOUND,))
+USER_IN_GROUP = Operation(
+    "user_in_group", "HEAD", _USER + "/groups/{group}", absent=(USER_NOT_IN_GROUP, USER_NOT_FOUND)
+)
+ADD_USER_TO_GROUP = Operation("add_user_to_group", "PUT", _USER + "/groups/{group}", ("ttl",))
+REMOVE_USER_FROM_GROUP = Operation(
+    "remove_user_from_group", "DELETE", _USER + "/groups/{group}", success=(204,)
+)
+REMOVE_USER_FROM_ALL_GROUPS = Operation(
+    "remove_user_from_all_groups", "DELETE", f"{_USER}/groups", success=(204,)
+)
+
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    value.name: value for value in tuple(globals().values()) if isinstance(value, Operation)
+}
+"""Every operation by its name."""
+
+
+# ---- names ----
+
+_HUB_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_`,.\[\]]{0,127}")
+_HUB_RULE = "1 to 128 characters, a letter first, then letters, digits or any of _ ` , . [ ]"
+_MAX_LENGTH: Final = {"group": 1024, "user": 1024, "stream": 100}
+"""Characters. The API gives a connection id no upper limit."""
+
+
+def check_name(kind: str, value: str) -> None:
+    """Refuse what the service does not take, or what would turn a URL into another one.
+
+    Args:
+        kind: "hub", "application", "group", "user", "connection" or "stream".
+
+    Raises:
+        InvalidNameError: the text says what is allowed.
+    """
+    if kind in {"hub", "application"}:
+        if not _HUB_NAME.fullmatch(value):
+            raise InvalidNameError(kind, f"it must have {_HUB_RULE}")
+        return
+    if not value:
+        raise InvalidNameError(kind, "it is empty")
+    if value in {".", ".."}:
+        # As a path segment it is removed on the way: "/users/../:send" arrives as a send to everybody.
+        raise InvalidNameError(kind, 'it must not be "." or ".."')
+    limit = _MAX_LENGTH.get(kind)
+    if limit is not None and len(value) > limit:
+        raise InvalidNameError(kind, f"it is longer than {limit} characters")
+    if kind in {"group", "stream"} and value.isspace():
+        raise InvalidNameError(kind, "it is only white space")
+    if kind == "group" and "\n" in value:
+        raise InvalidNameError(kind, "it holds a line break")
+
+
+# ---- requests: build ----
+
+
+def _escape(kind: str, value: str) -> str:
+    try:
+        return quote(value, safe="")
+    except UnicodeEncodeError as exc:
+        raise InvalidNameError(kind, "it holds half of a surrogate pair, which no URL can carry") from exc
+
+
+def build(
+    operation: Operation,
+    path_values: Mapping[str, str],
+    *,
+    application: str = "",
+    query: Sequence[tuple[str, str]] = (),
+    api_version: str = API_VERSION,
+) -> tuple[str, str]:
+    """Write the request target of one call.
+
+    Args:
+        path_values: raw names for the variables of the path; each is checked and escaped once.
+        application: prefix of all hubs of a shared service; "" for none.
+        query: further parameters, raw, in order.
+
+    Returns:
+        The escaped path (which the token's audience repeats), and ``?query``.
+
+    Raises:
+        InvalidNameError: a name that the service does not take.
+    """
+    escaped = {}
+    for kind, value in path_values.items():
+        check_name(kind, value)
+        escaped[kind] = _escape(kind, value.lower() if kind == "hub" else value)
+    parameters = []
+    if application and operation.application:
+        check_name("application", application)
+        parameters.append("application=" + _escape("application", application.lower()))
+    parameters.append("api-version=" + _escape("api-version", api_version))
+    parameters.extend(f"{name}={_escape(name, value)}" for name, value in query)
+    return operation.path.format_map(escaped), "?" + "&".join(parameters)
+
+
+# ---- requests: match ----
+
+
+class Match(Struct, frozen=True):
+    """A request that fits the table.
+
+    Attributes:
+        values: the variables of the path, unescaped once and not yet checked; ``hub`` in lower case.
+        version_1: the path is one of the older ``/api/v1/`` API, which takes no ``api-version``.
+    """
+
+    operation: Operation
+    values: dict[str, str]
+    version_1: bool = False
+
+
+class WrongMethod(Struct, frozen=True):
+    """The path is known, the method is not: 405 with ``allow`` in the ``Allow`` header."""
+
+    allow: tuple[str, ...]
+
+
+_Shape = tuple[str | None, ...]
+_V1_VERB = "/:send"
+
+
+def _shape(segments: Sequence[str]) -> _Shape:
+    """The words of a path, with None for each variable. Below ``hubs`` words and variables take turns."""
+    if segments[0].lower() != "hubs":
+        return tuple(segment.lower() for segment in segments)
+    return tuple(None if index % 2 else segment.lower() for index, segment in enumerate(segments))
+
+
+def _routes() -> dict[_Shape, tuple[tuple[str, ...], dict[str, Operation]]]:
+    """Shape -> names of the variables, and the operation of each method."""
+    routes: dict[_Shape, tuple[tuple[str, ...], dict[str, Operation]]] = {}
+
+    def add(path: str, operation: Operation) -> None:
+        segments = path.removeprefix("/api/").split("/")
+        variables = tuple(segment[1:-1] for segment in segments if segment.startswith("{"))
+        methods = routes.setdefault(_shape(segments), (variables, {}))[1]
+        methods[operation.method] = operation
+        if operation.method == "HEAD":
+            methods["GET"] = operation  # Microsoft's routes answer both, and its SDK sends GET
+
+    for operation in OPERATIONS.values():
+        add(operation.path, operation)
+        if operation.body is Body.MESSAGE and operation.path.endswith(_V1_VERB):
+            add(operation.path.removesuffix(_V1_VERB), operation)
+    for operation in (ADD_CONNECTION_TO_GROUP, REMOVE_CONNECTION_FROM_GROUP):
+        add(_CONNECTION + "/groups/{group}", operation)
+    for operation in (USER_IN_GROUP, ADD_USER_TO_GROUP, REMOVE_USER_FROM_GROUP):
+        add(_GROUP + "/users/{user}", operation)
+    return routes
+
+
+_ROUTES: Final = _routes()
+
+
+def match(method: str, raw_path: bytes) -> Match | WrongMethod | None:
+    """Find the operation of a request; None if there is no such path.
+
+    The path is taken raw and split before it is unescaped: the ``%2F`` of a name stays inside its segment.
+    Words are compared ignoring case, and one slash at the end is dropped, as Microsoft's routes do.
+    """
+    try:
+        path = raw_path.decode("ascii")
+        segments = [unquote_to_bytes(part).decode() for part in path.removesuffix("/").split("/")]
+    except UnicodeDecodeError:
+        return None
+    if len(segments) < 3 or segments[0] or segments[1].lower() != "api" or "" in segments[2:]:
+        return None
+    version_1 = segments[2].lower() == "v1"
+    segments = segments[3 if version_1 else 2 :]
+    route = _ROUTES.get(_shape(segments)) if segments else None
+    if route is None:
+        return None
+    variables, methods = route
+    operation = methods.get(method)
+    if operation is None:
+        return WrongMethod(tuple(sorted(methods)))
+    values = dict(zip(variables, segments[1::2], strict=False))
+    if "hub" in values:
+        values["hub"] = values["hub"].lower()
+    return Match(operation, values, version_1)
+
+
+# ---- the body of a send ----
+
+
+class Message(Struct, frozen=True):
+    """What clients are to receive. ``arguments`` is a JSON array."""
+
+    target: str
+    arguments: Raw
+
+
+def encode_message(target: str, arguments: Sequence[Any]) -> bytes:
+    """Write the body of a send.
+
+    Raises:
+        InvalidNameError: the target is empty or white space.
+        TypeError: an argument that JSON cannot express.
+    """
+    if not target or target.isspace():
+        raise InvalidNameError("target", "it is empty")
+    return msgspec.json.encode({"target": target, "arguments": arguments})
+
+
+def decode_message(body: bytes) -> Message:
+    """Read the body of a send, whatever the case of its keys (the .NET SDK writes ``Target``).
+
+    Raises:
+        InvalidMessageError: not a JSON object with a target, or ``arguments`` that are no array.
+    """
+    try:
+        body.decode()  # msgspec leaves the strings inside a Raw unchecked
+        members = {
+            key.lower(): value for key, value in msgspec.json.decode(body, type=dict[str, Raw]).items()
+        }
+        target = msgspec.json.decode(members.get("target", b"null"), type=str | None)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise InvalidMessageError("the request body is not a JSON object with a text as target") from exc
+    if target is None or not target.strip():
+        raise InvalidMessageError("The Target field is required.")
+    arguments = members.get("arguments", Raw(b"[]"))
+    if bytes(arguments) == b"null":
+        arguments = Raw(b"[]")
+    if not bytes(arguments).startswith(b"["):
+        raise InvalidMessageError("the Arguments field must be an array")
+    return Message(target, arguments)
