@@ -8,6 +8,8 @@
     │   ├── NoKeysError                 503  nothing to check a signature with: nothing is served
     │   └── RegistrationError                a handler or hub that could never work
     ├── InvalidNameError (ValueError)   400  a hub, group, user or connection name that is not legal
+    ├── IdentityError (ValueError)      500  an identity that no client token can be made for
+    ├── TokenError                      401  a bearer token that does not prove what it should
     ├── UpstreamError                   400  the caller of an upstream URL
     │   ├── SignatureError              401
     │   ├── NoHandlerError              404
@@ -80,6 +82,16 @@ class InvalidNameError(SignalRError, ValueError):
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(f"invalid {kind} name: {reason}")
         self.kind = kind
+
+
+class IdentityError(SignalRError, ValueError):
+    """An identity that no client token can be made for. Names the claim, never shows a value."""
+
+
+class TokenError(SignalRError):
+    """A bearer token that is malformed, expired, for another audience, or not signed with one of our keys."""
+
+    status_code = 401
 
 
 class UpstreamError(SignalRError):
