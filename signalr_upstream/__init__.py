@@ -1,1 +1,23 @@
 """Azure SignalR Service in serverless mode: upstream handlers, output client, local service."""
+
+from .app import UpstreamApp
+from .auth import verify_signature
+from .claims import ClientAccess, Identity
+from .client import ServiceClient
+from .context import Context, role
+from .errors import Forbidden, HubError, SignalRError
+from .hub import Hub
+
+__all__ = [
+    "ClientAccess",
+    "Context",
+    "Forbidden",
+    "Hub",
+    "HubError",
+    "Identity",
+    "ServiceClient",
+    "SignalRError",
+    "UpstreamApp",
+    "role",
+    "verify_signature",
+]

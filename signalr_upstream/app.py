@@ -1,0 +1,327 @@
+"""The ASGI app: options, keys, and the way of a request to ``calls`` or to the app's own routes.
+
+It works by itself, mounted into another ASGI app, and whether or not the outer app runs its lifespan.
+"""
+
+import contextlib
+import os
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import httpx
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
+
+from .calls import Calls, Limits
+from .claims import ClientAccess, Identity, Unsealer, client_access
+from .client import HubClient, ServiceClient
+from .connection_string import DEFAULT_SETTING, Endpoint, counts_as_none
+from .context import Service
+from .endpoints import Endpoints
+from .errors import ConfigurationError, SignatureError
+from .hub import Hub
+from .negotiate import negotiate_route
+from .protocol.path import DEFAULT_PATTERN, PathPattern
+from .protocol.rest import check_name
+from .protocol.upstream import HEADER_PREFIX
+from .reply import problem, send_reply
+from .routing import Routes
+from .transport import Transport
+
+MAX_BODY_SIZE = 1024 * 1024
+"""Bytes. Clients' messages are small; the service itself takes at most 1 MB over REST."""
+MAX_CONCURRENT_CALLS = 200
+"""A worker. Far above what one event loop answers in time, far below what exhausts its memory."""
+BODY_TIMEOUT = 10.0
+"""Seconds. The service sends header and body together; only a slow or hostile caller takes longer."""
+HANDLER_TIMEOUT = 30.0
+"""Seconds. A client waits for its answer, and behind it waits its connection's next message."""
+
+
+class UpstreamApp(Starlette):
+    """Serves the upstream calls of Azure SignalR Service for one or more hubs.
+
+    Args:
+        hubs: what to serve.
+        connection_string: one, or several (an endpoint each, or more keys of one); default: the setting
+            ``AzureSignalRConnectionString`` and its companions from the environment, read when first needed.
+        upstream_keys: keys that verify upstream calls, beside those of the connection string.
+        path: where upstream calls come to, behind any prefix. Without parameters the headers alone decide.
+        path_check: ``"off"`` stops comparing the path with the headers.
+        code: also require ``?code=`` with this value in the upstream URL.
+        application: the service's application name, a prefix of every hub.
+        cors_origins: origins whose pages may negotiate, e.g. ``["https://app.example"]``.
+        max_body_size: bytes of one upstream body.
+        max_concurrent_calls: calls one worker runs at a time; more are answered 503.
+        body_timeout: seconds for a body to arrive.
+        handler_timeout: seconds for a handler to answer.
+        debug: send the text of any exception to the caller. For development.
+        insecure: serve calls without looking at their signature. For experiments on loopback only.
+        health: also serve ``/healthz`` and ``/readyz``.
+        seal_key: signs the claims of our negotiate; default: a key derived from the access key.
+        http_client: an httpx client to call the service with: proxies, client certificates, mocks.
+        routes, middleware, lifespan: as in Starlette, for what else the app serves.
+
+    Raises:
+        ConfigurationError: options that cannot work. Missing keys are no such error: they are reported at start-up
+            (lifespan), by ``check_keys``, and by a 503 for every call.
+    """
+
+    _instances: ClassVar["weakref.WeakSet[UpstreamApp]"] = weakref.WeakSet()
+
+    def __init__(
+        self,
+        *hubs: Hub,
+        connection_string: str | Sequence[str] | None = None,
+        upstream_keys: Sequence[str] = (),
+        path: str = DEFAULT_PATTERN,
+        path_check: Literal["on", "off"] = "on",
+        code: str | None = None,
+        application: str = "",
+        cors_origins: Sequence[str] = (),
+        max_body_size: int = MAX_BODY_SIZE,
+        max_concurrent_calls: int = MAX_CONCURRENT_CALLS,
+        body_timeout: float = BODY_TIMEOUT,
+        handler_timeout: float = HANDLER_TIMEOUT,
+        debug: bool = False,
+        insecure: bool = False,
+        health: bool = False,
+        seal_key: str | None = None,
+        http_client: httpx.AsyncClient | None = None,
+        routes: Sequence[BaseRoute] = (),
+        middleware: Sequence[Middleware] | None = None,
+        lifespan: Lifespan["UpstreamApp"] | None = None,
+    ) -> None:
+        if not hubs:
+            raise ConfigurationError("UpstreamApp needs at least one hub: UpstreamApp(Hub('chat'))")
+        _check_distinct(hubs)
+        if application:
+            check_name("application", application)
+        if seal_key is not None and counts_as_none(seal_key):
+            raise ConfigurationError("seal_key is empty, a placeholder, or shorter than 32 bytes")
+        try:
+            self._pattern = PathPattern(path)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+        self.hubs = hubs
+        self.insecure = insecure
+        self.draining = False
+        self._application = application
+        self._connection_string = connection_string
+        self._overrides_all = False
+        self._upstream_keys = tuple(upstream_keys)
+        self._seal_key = seal_key
+        self._http_client = http_client
+        self._transport: Transport | None = None
+        self._clients: dict[str, ServiceClient] = {}
+        self._user_lifespan = lifespan
+        self._routes = Routes(
+            hubs,
+            service_of=self._service_of,
+            path=self._pattern if path_check == "on" else None,
+            application=application,
+        )
+        limits = Limits(max_body_size, max_concurrent_calls, body_timeout, handler_timeout)
+        self._calls = Calls(self, self._routes, limits=limits, code=code, debug=debug)
+        own = [
+            negotiate_route(self, self._routes.find_hub, cors_origins),
+            *(_HEALTH_ROUTES if health else ()),
+        ]
+        super().__init__(routes=[*routes, *own], middleware=middleware, lifespan=self._run_lifespan)
+        self.router.default = self._unmatched
+        for hub in hubs:
+            hub.attach(self)
+        UpstreamApp._instances.add(self)
+
+    def __repr__(self) -> str:
+        return f"<UpstreamApp with {', '.join(hub.name for hub in self.hubs)}>"
+
+    # --- ASGI ---
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Let upstream calls pass Starlette's stack and router, or only the router if the user has middleware."""
+        if not self.user_middleware:
+            return self._entry(super().build_middleware_stack())
+        router = self.router
+        self.router = self._entry(router)  # type: ignore[assignment]  # only while the stack is put around it
+        try:
+            return super().build_middleware_stack()
+        finally:
+            self.router = router
+
+    def _entry(self, otherwise: ASGIApp) -> ASGIApp:
+        calls = self._calls
+
+        async def entry(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http" and _is_upstream_call(scope["headers"]):
+                await calls(scope, receive, send)
+            else:
+                await otherwise(scope, receive, send)
+
+        return entry
+
+    async def _unmatched(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """No route matches: if it could be an upstream URL, say what is missing."""
+        if scope["type"] != "http" or not self._pattern.fits(scope.get("raw_path") or scope["path"].encode()):
+            await self.router.not_found(scope, receive, send)
+        elif scope["method"] != "POST":
+            await send_reply(send, problem(405, "this is an upstream URL: only POST", (b"allow", b"POST")))
+        else:
+            await send_reply(
+                send, problem(401, "this is an upstream URL, and the X-ASRS headers are missing")
+            )
+
+    @contextlib.asynccontextmanager
+    async def _run_lifespan(self, _: Starlette) -> AsyncIterator[Any]:
+        self.check_keys()
+        try:
+            if self._user_lifespan is None:
+                yield None
+            else:
+                async with self._user_lifespan(self) as state:
+                    yield state
+        finally:
+            await self.aclose()
+
+    # --- the service behind it ---
+
+    def connected_to(
+        self, connection_string: str | Sequence[str], transport: Transport | None = None
+    ) -> Self:
+        """Use another service for every hub: the seam of ``dev``, the local service and tests. Returns the app."""
+        self._connection_string = connection_string
+        self._overrides_all = True
+        self._transport = transport
+        self._clients.clear()
+        self._routes.forget()
+        return self
+
+    def check_keys(self) -> None:
+        """Raise if some hub could not be served.
+
+        Raises:
+            NoKeysError: no usable access key is configured; the text says why.
+            ConnectionStringError: a connection string that cannot be read.
+        """
+        if not self.insecure:
+            for hub in self.hubs:
+                self._client_of(hub).endpoints.require_keys()
+
+    def hub(self, hub: Hub, *, name: str | None = None) -> HubClient:
+        """Send through this app's service, also outside of a call.
+
+        Args:
+            hub: one of this app's hubs.
+            name: the whole name, for a family such as ``Hub("tenant_*")``.
+        """
+        return self._client_of(hub).hub(_whole_name(hub, name))
+
+    def client_access(self, hub: Hub, identity: Identity, *, name: str | None = None) -> ClientAccess:
+        """URL and token for a client; see ``Hub.client_access``."""
+        endpoints = self._client_of(hub).endpoints
+        endpoints.require_keys()
+        return client_access(
+            identity,
+            endpoint=endpoints.first,
+            hub=_whole_name(hub, name),
+            application=self._application,
+            seal_key=self._seal_key,
+            now=time.time(),
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections to the service. The app can go on: they are opened again when needed."""
+        for client in self._clients.values():
+            await client.aclose()
+
+    def expire_calls(self) -> None:
+        """Answer what still runs like a time-out; the end of a shutdown's patience."""
+        self._calls.time_limits.expire_all()
+
+    @classmethod
+    def instances(cls) -> "list[UpstreamApp]":
+        """The living apps of this process: an app may sit inside another ASGI app."""
+        return list(cls._instances)
+
+    def _client_of(self, hub: Hub) -> ServiceClient:
+        setting = DEFAULT_SETTING if self._overrides_all else hub.connection
+        if setting not in self._clients:
+            given = self._connection_string if setting == DEFAULT_SETTING else None
+            self._clients[setting] = ServiceClient(
+                endpoints=Endpoints.load(
+                    given, environ=os.environ, name=setting, upstream_keys=self._upstream_keys
+                ),
+                application=self._application,
+                transport=self._transport,
+                http_client=self._http_client,
+            )
+        return self._clients[setting]
+
+    def _service_of(self, hub: Hub | None) -> Service:
+        client = self._client_of(hub or self.hubs[0])
+        endpoints = client.endpoints
+        keys = (
+            [self._seal_key]
+            if self._seal_key
+            else [key for endpoint in endpoints.all for key in endpoint.keys]
+        )
+        return Service(
+            verify=self._verify_nothing(endpoints) if self.insecure else endpoints.verify,
+            unsealer=Unsealer(keys),
+            hub_client=lambda name, origin: HubClient(client, name, origin=origin),
+        )
+
+    def _verify_nothing(self, endpoints: Endpoints) -> Callable[[bytes, bytes], Endpoint | None]:
+        def verify(signature: bytes, connection_id: bytes) -> Endpoint | None:
+            if not connection_id:
+                raise SignatureError("the header x-asrs-connection-id is missing")
+            return endpoints.all[0] if endpoints.all else None
+
+        return verify
+
+
+def _is_upstream_call(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    # The service puts its headers first, so this usually ends after a few.
+    return any(name.startswith(HEADER_PREFIX) for name, _ in headers)
+
+
+def _whole_name(hub: Hub, name: str | None) -> str:
+    if name is None:
+        if hub.is_family:
+            raise ConfigurationError(f"hub {hub.name!r} is a family: say which of its hubs with name=")
+        return hub.name
+    if not hub.serves(name):
+        raise ConfigurationError(f"hub {hub.name!r} does not serve {name!r}")
+    check_name("hub", name)
+    return name
+
+
+def _check_distinct(hubs: Sequence[Hub]) -> None:
+    names = [hub.name.lower() for hub in hubs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError(f"two hubs are called {name!r}")
+
+
+def _healthz(request: Request) -> Response:
+    return PlainTextResponse("ok")
+
+
+def _readyz(request: Request) -> Response:
+    app: UpstreamApp = request.app
+    if app.draining:
+        return PlainTextResponse("draining", 503)
+    try:
+        app.check_keys()
+    except ConfigurationError as error:
+        return PlainTextResponse(str(error), 503)
+    return PlainTextResponse("ready")
+
+
+_HEALTH_ROUTES = (Route("/healthz", _healthz), Route("/readyz", _readyz))

@@ -1,0 +1,278 @@
+"""A handler's signature, compiled at registration into one decoder for the arguments of its invocations.
+
+Parameters annotated ``Context`` get the context; all others take the invocation's arguments in order, converted to
+their annotations by msgspec, with Python's own defaults and ``*args``. Nothing about a signature is looked at again
+when a call comes in.
+"""
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+from msgspec.inspect import CustomType, type_info
+
+from .context import Context
+from .errors import ArgumentsError, InvalidMessageError, RegistrationError
+
+_CONTEXT_NAMES = ("ctx", "context")
+_MSGSPEC_ERROR = re.compile(r"(?P<what>.*?) - at `\$\[(?P<index>\d+)\](?P<inside>.*)`", re.DOTALL)
+_DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class Binding:
+    """How one handler is called.
+
+    Attributes:
+        is_async: whether the handler is a coroutine function.
+        where: ``file:line`` of the handler, for messages to its author.
+    """
+
+    def __init__(self, handler: Callable[..., Any], *, takes_arguments: bool = True) -> None:
+        """Compile the signature of ``handler``.
+
+        Args:
+            takes_arguments: False for connected and disconnected, which carry none.
+
+        Raises:
+            RegistrationError: a signature that could never be served; the text says where and what to do.
+        """
+        self.handler = handler
+        self.where = _where(handler)
+        self.is_async = _is_async(handler, self.where)
+        self._context_at: list[int] = []
+        self._context_keyword: str | None = None
+        self._names: list[str] = []
+        self._types: list[Any] = []
+        self._defaults: list[Any] = []
+        self._rest: Any = None  # the annotation of *args
+        self._read_signature(takes_arguments)
+        # One of two shapes: values that one decoder reads at once, or a list of raw values read one by one (*args).
+        shape: Any = list[Raw] if self._rest is not None else self._shape()
+        self._decode_json = msgspec.json.Decoder(shape).decode
+        self._decode_msgpack = msgspec.msgpack.Decoder(shape).decode
+        self._context_first = self._context_at == [0] and self._context_keyword is None
+
+    def bind(
+        self, context: Context, arguments: Raw, *, binary: bool
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The positional and keyword arguments to call the handler with.
+
+        Raises:
+            ArgumentsError: the arguments do not fit; the text names the argument and never shows its value.
+            InvalidMessageError: the arguments are not JSON or MessagePack at all, or hold a number out of range.
+        """
+        try:
+            decoded = self._decode_msgpack(arguments) if binary else self._decode_json(arguments)
+            if self._rest is not None:
+                values = self._each(decoded, binary)
+            elif self._defaults:
+                values = msgspec.structs.astuple(decoded)
+            else:
+                values = decoded
+        except _DECODE_ERRORS as error:
+            raise self._explain(error, arguments, binary) from None
+        if self._context_first:
+            return (context, *values), {}
+        return self._place(context, values)
+
+    def call_without_arguments(self, context: Context) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """As ``bind``, for connected and disconnected."""
+        return self._place(context, ())
+
+    def _place(self, context: Context, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        positional = list(values)
+        for position in self._context_at:
+            positional.insert(position, context)
+        return tuple(positional), {self._context_keyword: context} if self._context_keyword else {}
+
+    def _each(self, raw: list[Raw], binary: bool) -> tuple[Any, ...]:
+        required = len(self._names) - len(self._defaults)
+        if len(raw) < required:
+            raise msgspec.ValidationError("Expected more")
+        decode = msgspec.msgpack.decode if binary else msgspec.json.decode
+        types = [*self._types, *[self._rest] * (len(raw) - len(self._types))]
+        values = []
+        for index, (value, annotation) in enumerate(zip(raw, types, strict=False)):
+            try:
+                values.append(decode(value, type=annotation))
+            except msgspec.ValidationError as error:
+                what, _, inside = str(error).partition(" - at `$")
+                raise msgspec.ValidationError(f"{what} - at `$[{index}]{inside or '`'}") from None
+        return (
+            (*values, *self._defaults[len(values) - required :])
+            if len(values) < len(self._names)
+            else tuple(values)
+        )
+
+    # --- registration ---
+
+    def _read_signature(self, takes_arguments: bool) -> None:
+        try:
+            annotations = typing.get_type_hints(self.handler, include_extras=True)
+        except Exception as error:
+            raise self._refuse(f"its annotations cannot be read: {error}") from error
+        parameters = inspect.signature(self.handler).parameters.values()
+        for position, parameter in enumerate(parameters):
+            annotation = annotations.get(parameter.name, Any)
+            if _is_context(annotation):
+                if parameter.kind is parameter.KEYWORD_ONLY:
+                    self._context_keyword = parameter.name
+                else:
+                    self._context_at.append(position)
+            elif parameter.name in _CONTEXT_NAMES and annotation is Any:
+                raise self._refuse(
+                    f"annotate `{parameter.name}` with Context, else it would take an argument"
+                )
+            elif takes_arguments or parameter.default is parameter.empty:
+                self._add_parameter(parameter, annotation, takes_arguments)
+
+    def _add_parameter(self, parameter: inspect.Parameter, annotation: Any, takes_arguments: bool) -> None:
+        name = parameter.name
+        if parameter.kind is parameter.VAR_KEYWORD or (
+            parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+        ):
+            raise self._refuse(f"`{name}` can never be filled: an invocation's arguments have no names")
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            return  # keeps its default
+        if not takes_arguments:
+            if parameter.kind is not parameter.VAR_POSITIONAL:
+                raise self._refuse(f"`{name}` can never be filled: this event carries no arguments")
+            return
+        self._check_type(name, annotation)
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            self._rest = annotation
+            return
+        self._names.append(name)
+        self._types.append(annotation)
+        if parameter.default is not parameter.empty:
+            self._defaults.append(parameter.default)
+
+    def _check_type(self, name: str, annotation: Any) -> None:
+        try:
+            msgspec.json.Decoder(annotation)
+            msgspec.msgpack.Decoder(annotation)
+            unknown = next(_custom_types(type_info(annotation)), None)
+        except Exception as error:
+            raise self._refuse(f"the type of `{name}` cannot be decoded: {error}") from error
+        if unknown is not None:
+            raise self._refuse(
+                f"the type of `{name}` cannot be decoded: {unknown.__qualname__} is no builtin, dataclass, TypedDict, "
+                "NamedTuple, enum, datetime, UUID, Decimal, bytes or msgspec.Struct"
+            )
+
+    def _shape(self) -> Any:
+        if not self._defaults:
+            return types.GenericAlias(tuple, tuple(self._types))
+        required = len(self._names) - len(self._defaults)
+        fields: list[Any] = list(zip(self._names[:required], self._types[:required], strict=True))
+        for name, annotation, default in zip(
+            self._names[required:], self._types[required:], self._defaults, strict=True
+        ):
+            # A factory, since the very object is Python's default, mutable or not.
+            fields.append((name, annotation, msgspec.field(default_factory=_Constant(default))))
+        # Field names are replaced: a handler's parameter may be called what a Struct cannot take.
+        named = [(f"argument_{position}", *field[1:]) for position, field in enumerate(fields)]
+        return msgspec.defstruct("Arguments", named, array_like=True, forbid_unknown_fields=True)
+
+    def _refuse(self, reason: str) -> RegistrationError:
+        name = getattr(self.handler, "__qualname__", repr(self.handler))
+        return RegistrationError(f"{name} ({self.where}) cannot be a handler: {reason}")
+
+    # --- errors ---
+
+    def _explain(
+        self, error: Exception, arguments: Raw, binary: bool
+    ) -> ArgumentsError | InvalidMessageError:
+        text = str(error)
+        if not isinstance(error, msgspec.ValidationError) or text.startswith("Number out of range"):
+            return InvalidMessageError("the arguments are not valid, or hold a number out of range")
+        try:
+            count = len((msgspec.msgpack if binary else msgspec.json).decode(arguments, type=list[Raw]))
+        except _DECODE_ERRORS:
+            return InvalidMessageError("the arguments are not an array")
+        required = len(self._names) - len(self._defaults)
+        if count < required or (count > len(self._names) and self._rest is None):
+            return ArgumentsError(f"{self._arity(required)}, got {count}")
+        found = _MSGSPEC_ERROR.fullmatch(text)
+        if found is None:
+            return ArgumentsError("the arguments do not fit the handler")
+        index = int(found["index"])
+        name = f" `{self._names[index]}`" if index < len(self._names) else ""
+        inside = f" (at {found['inside'].lstrip('.')})" if found["inside"] else ""
+        return ArgumentsError(f"argument {index + 1}{name}: {_safe_reason(found['what'])}{inside}")
+
+    def _arity(self, required: int) -> str:
+        most = len(self._names)
+        if self._rest is not None:
+            return f"expected at least {required} arguments"
+        counts = f"{required} to {most}" if required < most else str(most)
+        return f"expected {counts} argument{'' if counts == '1' else 's'}"
+
+
+class _Constant:
+    """A default factory that always gives the same object."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __call__(self) -> Any:
+        return self.value
+
+
+def _safe_reason(what: str) -> str:
+    # msgspec quotes the input in some of its texts; only those that never do are passed on.
+    if what.startswith("Expected"):
+        return what.replace("`", "").replace("Expected", "expected", 1)
+    if what.startswith("Object missing required field"):
+        return what.replace("Object missing", "missing", 1)
+    if what.startswith("Invalid enum value"):
+        return "not one of the allowed values"
+    if what in ("Invalid UUID", "Invalid RFC3339 encoded datetime", "Invalid base64 encoded string"):
+        return what.replace("Invalid", "invalid", 1)
+    return "not accepted"
+
+
+def _is_context(annotation: Any) -> bool:
+    origin = typing.get_origin(annotation) or annotation
+    return isinstance(origin, type) and issubclass(origin, Context)
+
+
+def _custom_types(info: Any) -> Iterator[type]:
+    """The classes in a type that msgspec would hand to a hook we do not have."""
+    seen: set[int] = set()
+    waiting = [info]
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, CustomType):
+            yield current.cls
+        elif isinstance(current, tuple | list):
+            waiting.extend(current)
+        elif isinstance(current, msgspec.Struct) and id(current) not in seen:
+            seen.add(id(current))
+            waiting.extend(
+                value
+                for field, value in zip(
+                    current.__struct_fields__, msgspec.structs.astuple(current), strict=True
+                )
+                if field not in ("default", "default_factory", "cls")
+            )
+
+
+def _is_async(handler: Callable[..., Any], where: str) -> bool:
+    function = handler if inspect.isroutine(handler) else type(handler).__call__
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise RegistrationError(
+            f"{getattr(handler, '__qualname__', handler)} ({where}) cannot be a handler: it is a generator"
+        )
+    return inspect.iscoroutinefunction(function)
+
+
+def _where(handler: Callable[..., Any]) -> str:
+    function = inspect.unwrap(handler)
+    code = getattr(function, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else "unknown place"

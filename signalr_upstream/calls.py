@@ -1,0 +1,350 @@
+"""The data path: one upstream call from its headers to its answer.
+
+    verify → headers → lookup → body → envelope → require → bind → handler → encode → answer
+
+What a call may do is decided once: handlers are compiled at registration, and a (hub, category, event) that was seen
+before is one dictionary lookup away from everything known about it.
+"""
+
+import asyncio
+import functools
+import hmac
+import logging
+import urllib.parse
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio.to_thread
+from msgspec import Struct
+from starlette.types import Receive, Scope, Send
+
+from .context import Context
+from .errors import (
+    BodyTimeoutError,
+    BodyTooLargeError,
+    Forbidden,
+    HubError,
+    InvalidMessageError,
+    MediaTypeError,
+    MethodNotAllowedError,
+    NoHandlerError,
+    NoKeysError,
+    OverloadedError,
+    ProtocolError,
+    Redeliver,
+    SignalRError,
+    SignatureError,
+    UpstreamError,
+)
+from .hub import Connector, Handler, current_app
+from .protocol.messages import CloseConnection, Invocation
+from .protocol.upstream import (
+    CONNECTED,
+    CONNECTION_ID,
+    HEADER_PREFIX,
+    JSON_TYPE,
+    MESSAGEPACK_TYPE,
+    MESSAGES,
+    SIGNATURE,
+    decode_json_body,
+    decode_json_invocation,
+    decode_msgpack_invocation,
+    encode_error,
+    encode_result,
+)
+from .reply import NO_CONTENT, Reply, completion, problem, send_reply
+from .routing import Headers, Route, Routes
+from .time_limit import TimeLimitPassed, TimeLimits
+
+logger = logging.getLogger("signalr_upstream")
+
+MASKED = "The call failed on the server."
+"""What a client is told of an exception that is no HubError."""
+TIMED_OUT = "The call took too long on the server and was ended."
+
+
+class Limits(Struct, frozen=True):
+    """What one worker takes. Sizes in bytes, times in seconds."""
+
+    max_body_size: int
+    max_concurrent_calls: int
+    body_timeout: float
+    handler_timeout: float
+
+
+class Calls:
+    """Serves the upstream calls of one app."""
+
+    def __init__(
+        self, app: Connector, routes: Routes, *, limits: Limits, code: str | None, debug: bool
+    ) -> None:
+        self._app = app
+        self._routes = routes
+        self._limits = limits
+        self._code = code
+        self._debug = debug
+        self._running = 0
+        self._said: set[type[SignalRError]] = set()
+        self.time_limits = TimeLimits()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one upstream call. It never raises for what the caller sent."""
+        current = current_app.set(self._app)
+        try:
+            reply = await self._answer(scope, receive)
+        except (UpstreamError, ProtocolError, NoKeysError) as error:
+            reply = self._refusal(error)
+        finally:
+            current_app.reset(current)
+        if reply is not None:
+            await send_reply(send, reply)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Reply | None:
+        lines: list[tuple[bytes, bytes]] = scope["headers"]
+        headers = dict(lines)
+        repeated = None if len(headers) == len(lines) else _join_repeated(lines, headers)
+        route = self._routes.seen(headers)
+        service = self._routes.service(headers) if route is None else route.service
+        endpoint = service.verify(headers.get(SIGNATURE, b""), headers.get(CONNECTION_ID, b""))
+        if self._code is not None:
+            self._check_code(scope["query_string"])
+        if scope["method"] != "POST":
+            raise MethodNotAllowedError("upstream calls are POST")
+        if repeated is not None:
+            raise UpstreamError(f"the header {repeated.decode('latin-1')} is repeated")
+        if route is None:
+            route = self._routes.find(headers)
+        self._routes.check_path(scope, route)
+        handler = route.handler
+        if handler is None:
+            self._routes.explain_missing(route)
+            return NO_CONTENT
+        binary = _is_msgpack(headers, route.category)
+        if self._running >= self._limits.max_concurrent_calls:
+            raise OverloadedError("this worker runs as many calls as it takes; try again")
+        self._running += 1
+        try:
+            body = await self._read_body(headers, receive)
+            if body is None:
+                return None  # the caller has gone
+            context = Context(
+                route.hub, route.category, route.event, headers, scope, body, route.service, endpoint
+            )
+            if route.category == MESSAGES:
+                return await self._invoke(handler, context, _decode_invocation(body, route, binary), binary)
+            return await self._connection_event(handler, context, body)
+        finally:
+            self._running -= 1
+
+    def _check_code(self, query: bytes) -> None:
+        given = urllib.parse.parse_qs(query.decode("latin-1")).get("code", [""])[-1]
+        if not hmac.compare_digest(given.encode(), (self._code or "").encode()):
+            raise SignatureError("the upstream URL's code= is missing or wrong")
+
+    # --- the body ---
+
+    async def _read_body(self, headers: Headers, receive: Receive) -> bytes | None:
+        """The body; None if the caller hung up."""
+        limit = self._limits.max_body_size
+        length = headers.get(b"content-length", b"0")
+        if len(length) > 18 or not length.isdigit() or int(length) > limit:
+            raise BodyTooLargeError(f"the body is larger than {limit} bytes")
+        try:
+            message = await self.time_limits.within(self._limits.body_timeout, receive())
+            if message["type"] == "http.request" and not message.get("more_body", False):
+                body: bytes = message.get("body", b"")
+                if len(body) > limit:
+                    raise BodyTooLargeError(f"the body is larger than {limit} bytes")
+                return body
+            return await self.time_limits.within(
+                self._limits.body_timeout, _read_rest(message, receive, limit)
+            )
+        except TimeLimitPassed:
+            raise BodyTimeoutError(
+                f"the body did not arrive within {self._limits.body_timeout:g} seconds"
+            ) from None
+
+    # --- handlers ---
+
+    async def _invoke(self, handler: Handler, context: Context, message: Invocation, binary: bool) -> Reply:
+        context.invocation_id = invocation_id = message.invocation_id or None
+        context.carries(message.arguments, binary=binary)
+        try:
+            if handler.require is not None and not handler.require(context):
+                raise Forbidden
+            args, kwargs = handler.binding.bind(context, message.arguments, binary=binary)
+            result = await self._run(handler, args, kwargs)
+            if invocation_id is None:
+                return NO_CONTENT
+            return completion(encode_result(invocation_id, result, binary=binary), binary=binary)
+        except InvalidMessageError:
+            raise
+        except Redeliver as error:
+            return _redeliver(context, error)
+        except Exception as error:
+            text = self._text_for_caller(context, error)
+            if invocation_id is None:
+                return NO_CONTENT
+            return completion(encode_error(invocation_id, text, binary=binary), binary=binary)
+
+    async def _connection_event(self, handler: Handler, context: Context, body: bytes) -> Reply:
+        message = decode_json_body(body) if body or context.event.lower() != CONNECTED else None
+        if isinstance(message, CloseConnection):
+            context.error = message.error
+        elif context.event.lower() != CONNECTED or isinstance(message, Invocation):
+            raise InvalidMessageError(f"the body is not that of {context.event!r}")
+        try:
+            if handler.require is not None and not handler.require(context):
+                raise Forbidden
+            await self._run(handler, *handler.binding.call_without_arguments(context))
+            return NO_CONTENT
+        except Redeliver as error:
+            return _redeliver(context, error)
+        except Exception as error:
+            text = self._text_for_caller(context, error)
+        if context.event.lower() != CONNECTED:
+            return NO_CONTENT
+        return await self._turn_away(context, text)
+
+    async def _turn_away(self, context: Context, reason: str) -> Reply:
+        # The service lets a client stay whatever the answer to `connected` is, so it is closed by hand.
+        try:
+            await context.connections.close(context.connection_id, reason=reason)
+        except SignalRError as error:
+            logger.error("a refused connection could not be closed and is still there: %s", error)
+        return problem(403, "the connected handler refused this connection")
+
+    async def _run(self, handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        seconds = self._limits.handler_timeout
+        if handler.binding.is_async:
+            return await self.time_limits.within(seconds, handler.function(*args, **kwargs))
+        thread = _ThreadRun(functools.partial(handler.function, *args, **kwargs), self._thread_ended)
+        try:
+            return await self.time_limits.within(seconds, thread.start())
+        except TimeLimitPassed:
+            if thread.leave_behind():
+                self._running += 1  # it cannot be stopped, and still counts
+            raise
+
+    def _thread_ended(self) -> None:
+        self._running -= 1
+
+    # --- errors ---
+
+    def _text_for_caller(self, context: Context, error: Exception) -> str:
+        """What the caller is told of an error, which is logged if nobody else would hear of it."""
+        if isinstance(error, TimeLimitPassed):
+            logger.warning("%r passed its time limit", context)
+            return TIMED_OUT
+        if isinstance(error, HubError):
+            if context.invocation_id is None:
+                logger.warning(
+                    "%r was refused, and its caller does not wait for an answer: %r", context, str(error)
+                )
+            return str(error) or MASKED
+        logger.error("%r failed", context, exc_info=error)
+        return f"{type(error).__name__}: {error}" if self._debug else MASKED
+
+    def _refusal(self, error: SignalRError) -> Reply:
+        status = error.status_code
+        if isinstance(error, NoKeysError):
+            if NoKeysError not in self._said:
+                logger.error("upstream calls are answered %d: %s", status, error)
+            self._said.add(NoKeysError)
+        elif not isinstance(error, NoHandlerError):
+            logger.warning("upstream call answered %d: %s", status, error)
+        if isinstance(error, OverloadedError):
+            return problem(status, str(error), (b"retry-after", b"1"))
+        if isinstance(error, MethodNotAllowedError):
+            return problem(status, str(error), (b"allow", b"POST"))
+        if isinstance(error, SignatureError):
+            return problem(
+                status, "the signature is missing or wrong: is this the access key of the service?"
+            )
+        return problem(status, str(error))
+
+
+class _ThreadRun:
+    """A plain ``def`` handler in a worker thread, which may outlive the call."""
+
+    def __init__(self, work: Callable[[], Any], ended_late: Callable[[], None]) -> None:
+        self._work = work
+        self._ended_late = ended_late
+        self._ended = False
+        self._left_behind = False
+
+    async def start(self) -> Any:
+        self._loop = asyncio.get_running_loop()
+        return await anyio.to_thread.run_sync(self._in_thread, abandon_on_cancel=True)
+
+    def leave_behind(self) -> bool:
+        """Stop waiting for it; True if it still runs."""
+        self._left_behind = not self._ended
+        return self._left_behind
+
+    def _in_thread(self) -> Any:
+        try:
+            return self._work()
+        finally:
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._left_behind:
+            self._ended_late()
+
+
+def _decode_invocation(body: bytes, route: Route, binary: bool) -> Invocation:
+    message = decode_msgpack_invocation(body) if binary else decode_json_invocation(body)
+    if message.target != route.event and message.target.lower() != route.event.lower():
+        raise InvalidMessageError("the invocation's target is not the event in X-ASRS-Event")
+    return message
+
+
+def _join_repeated(lines: list[tuple[bytes, bytes]], headers: dict[bytes, bytes]) -> bytes | None:
+    """Join repeated signature lines in ``headers``; the name of another repeated header that matters, or None."""
+    seen: set[bytes] = set()
+    repeated = None
+    for name, _ in lines:
+        if name in seen and name != SIGNATURE and name.startswith((HEADER_PREFIX, b"content-")):
+            repeated = name
+        seen.add(name)
+    headers[SIGNATURE] = b",".join(value for name, value in lines if name == SIGNATURE)
+    return repeated
+
+
+def _is_msgpack(headers: Headers, category: str) -> bool:
+    if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
+        raise MediaTypeError("the body is compressed; the service never does that")
+    content_type = headers.get(b"content-type", b"")
+    if content_type == b"application/json":
+        return False
+    media_type = content_type.decode("latin-1").partition(";")[0].strip().lower()
+    if media_type == JSON_TYPE:
+        return False
+    if media_type == MESSAGEPACK_TYPE and category == MESSAGES:
+        return True
+    raise MediaTypeError(f"the body has to be {JSON_TYPE} or, for messages, {MESSAGEPACK_TYPE}")
+
+
+async def _read_rest(message: Mapping[str, Any], receive: Receive, limit: int) -> bytes | None:
+    chunks: list[bytes] = []
+    size = 0
+    while message["type"] == "http.request":
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise BodyTooLargeError(f"the body is larger than {limit} bytes")
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+        message = await receive()
+    return None
+
+
+def _redeliver(context: Context, error: Redeliver) -> Reply:
+    logger.warning("%r asks to be delivered again", context)
+    return problem(
+        error.status_code, "the handler asks for this call to be delivered again", (b"retry-after", b"1")
+    )

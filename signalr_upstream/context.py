@@ -1,0 +1,232 @@
+"""What a handler learns about its caller, and how it answers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+from starlette.datastructures import Headers, QueryParams, State
+from starlette.requests import Request
+
+from .claims import Claims, Unsealer
+from .client import Clients, Connections, Groups, HubClient, Target, Users
+from .connection_string import Endpoint
+from .errors import InvalidMessageError
+from .protocol.upstream import CLIENT_QUERY, CONNECTION_ID, HEADER_PREFIX, USER_CLAIMS, USER_ID, decode_header
+
+# What opens doors is not handed out: a handler that logs all headers or the query gives nothing away.
+_SECRET_HEADERS = frozenset({b"authorization", b"authentication", b"proxy-authorization", b"cookie"})
+_SECRET_QUERY = frozenset({"access_token", "id"})
+
+
+class Service(Struct, frozen=True):
+    """What stands behind one connection setting."""
+
+    verify: Callable[[bytes, bytes], Endpoint | None]
+    """Signature and connection id → the endpoint whose key made it; SignatureError, NoKeysError."""
+    unsealer: Unsealer
+    hub_client: Callable[[str, Endpoint | None], HubClient]
+    """A hub's name and the endpoint its connections live at."""
+
+
+class Context:
+    """One upstream call, as its handler sees it.
+
+    Attributes:
+        hub: name of the hub, as the service sent it.
+        category: ``"connections"`` or ``"messages"``.
+        event: ``"connected"``, ``"disconnected"`` or the invocation's target, as the service sent it.
+        connection_id: the caller's connection.
+        invocation_id: None if the caller does not wait for an answer (``send()`` in the JavaScript client).
+        error: why the connection ended; only for ``disconnected``, and None for a normal end.
+    """
+
+    def __init__(
+        self,
+        hub: str,
+        category: str,
+        event: str,
+        headers: Mapping[bytes, bytes],
+        scope: Mapping[str, Any],
+        body: bytes,
+        service: Service,
+        endpoint: Endpoint | None,
+    ) -> None:
+        self.hub = hub
+        self.category = category
+        self.event = event
+        self.connection_id = headers[CONNECTION_ID].decode("latin-1")
+        self.invocation_id: str | None = None
+        self.error: str | None = None
+        self._raw_headers = headers
+        self._scope = scope
+        self._body = body
+        self._service = service
+        self._endpoint = endpoint
+        self._raw_arguments: Raw | None = None
+        self._binary = False
+
+    def carries(self, arguments: Raw, *, binary: bool) -> None:
+        """Set the invocation's arguments, raw as they came."""
+        self._raw_arguments = arguments
+        self._binary = binary
+
+    def __repr__(self) -> str:
+        return f"<Context {self.hub}/{self.category}/{self.event} connection={self.connection_id}>"
+
+    @cached_property
+    def user_id(self) -> str | None:
+        """The caller's user id; None for an anonymous connection."""
+        value = self._raw_headers.get(USER_ID)
+        return decode_header(value) if value else None
+
+    @cached_property
+    def claims(self) -> Claims:
+        """The claims that our negotiate sealed for this user: name → values. Empty for tokens made elsewhere.
+
+        The service's own list of claims can be forged by a claim's value (see ``claims_raw``), so only the sealed
+        claim is read, and only if its signature and user id are right.
+        """
+        return self._service.unsealer.unseal(self.claims_raw, self.user_id)
+
+    @cached_property
+    def claims_raw(self) -> str:
+        """The service's ``type: value, type: value`` text. Never decide by it: values are not escaped, so one claim
+        valued ``Doe, role: admin`` looks like two."""
+        return decode_header(self._raw_headers.get(USER_CLAIMS, b""))
+
+    @cached_property
+    def query(self) -> QueryParams:
+        """The query string the client connected with, without ``access_token`` and ``id``."""
+        text = decode_header(self._raw_headers.get(CLIENT_QUERY, b"")).removeprefix("?")
+        return QueryParams(
+            [(k, v) for k, v in QueryParams(text).multi_items() if k.lower() not in _SECRET_QUERY]
+        )
+
+    @cached_property
+    def headers(self) -> Headers:
+        """The request's headers without credentials, cookies and ``X-ASRS-*`` (which the attributes here give)."""
+        return Headers(
+            raw=[
+                (name, value)
+                for name, value in self._scope["headers"]
+                if name not in _SECRET_HEADERS and not name.startswith(HEADER_PREFIX)
+            ]
+        )
+
+    @cached_property
+    def arguments(self) -> Sequence[Any]:
+        """The invocation's arguments as Python's builtins; empty for connected and disconnected.
+
+        Raises:
+            InvalidMessageError: they cannot be decoded.
+        """
+        if self._raw_arguments is None:
+            return ()
+        try:
+            decode = msgspec.msgpack.decode if self._binary else msgspec.json.decode
+            return tuple(decode(self._raw_arguments, type=list[Any]))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise InvalidMessageError("the arguments cannot be decoded") from None
+
+    @cached_property
+    def request(self) -> Request:
+        """The upstream request itself, with every header and the raw body: the way to what the others leave out."""
+
+        async def receive() -> Mapping[str, Any]:
+            return {"type": "http.request", "body": self._body, "more_body": False}
+
+        return Request(dict(self._scope), receive)  # type: ignore[arg-type]  # ASGI's own types are looser
+
+    @property
+    def state(self) -> State:
+        """What the outer application's lifespan has put into its state."""
+        return self.request.state
+
+    @cached_property
+    def _hub_client(self) -> HubClient:
+        return self._service.hub_client(self.hub, self._endpoint)
+
+    @property
+    def clients(self) -> "CallerClients":
+        """Whom to send to, the caller and the others included."""
+        return CallerClients(self._hub_client, self.connection_id)
+
+    @property
+    def groups(self) -> "CallerGroups":
+        """Groups of this hub; the caller's connection is the default."""
+        return CallerGroups(self._hub_client, self.connection_id)
+
+    @property
+    def users(self) -> Users:
+        """Users of this hub and their group memberships."""
+        return self._hub_client.users
+
+    @property
+    def connections(self) -> Connections:
+        """Connections of this hub."""
+        return self._hub_client.connections
+
+
+class CallerClients(Clients):
+    """``Clients`` that knows who called."""
+
+    def __init__(self, hub_client: HubClient, connection_id: str) -> None:
+        super().__init__(hub_client)
+        self._connection_id = connection_id
+
+    @property
+    def caller(self) -> Target:
+        """The connection that sent this call."""
+        return self.connection(self._connection_id)
+
+    @property
+    def others(self) -> Target:
+        """Everybody but the caller."""
+        return self.all_except([self._connection_id])
+
+    def others_in_group(self, group: str) -> Target:
+        """Everybody in ``group`` but the caller."""
+        return self.group(group, excluding=[self._connection_id])
+
+
+class CallerGroups(Groups):
+    """``Groups`` whose connection is the caller's unless another one is named."""
+
+    def __init__(self, hub_client: HubClient, connection_id: str) -> None:
+        super().__init__(hub_client)
+        self._connection_id = connection_id
+
+    async def add(self, group: str, *, connection_id: str | None = None) -> bool:
+        """Put a connection (the caller's) into a group; False if the connection is gone."""
+        return await super().add(
+            group, connection_id=self._connection_id if connection_id is None else connection_id
+        )
+
+    async def remove(self, group: str, *, connection_id: str | None = None) -> None:
+        """Take a connection (the caller's) out of a group."""
+        await super().remove(
+            group, connection_id=self._connection_id if connection_id is None else connection_id
+        )
+
+    async def remove_from_all(self, *, connection_id: str | None = None) -> None:
+        """Take a connection (the caller's) out of all groups."""
+        await super().remove_from_all(
+            connection_id=self._connection_id if connection_id is None else connection_id
+        )
+
+
+def role(*names: str) -> Callable[[Context], bool]:
+    """A predicate for ``require=``: the caller has one of these values in its sealed claim ``role``."""
+    wanted = frozenset(names)
+
+    def has_role(context: Context) -> bool:
+        return not wanted.isdisjoint(context.claims.get("role", ()))
+
+    has_role.__name__ = f"role({', '.join(map(repr, names))})"
+    return has_role
+
+
+Predicate = Callable[[Context], bool]
+"""What ``require=`` takes."""

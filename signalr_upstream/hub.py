@@ -1,0 +1,230 @@
+"""The registry: which handler serves a (hub, category, event).
+
+A hub holds no key, client or loop, so one hub may be in several apps. What is sent through ``chat.clients`` goes
+through the app that is current in this context, else the only app the hub is in, else the environment's settings.
+"""
+
+import os
+import weakref
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, Protocol, TypeVar
+
+from starlette.requests import Request
+
+from .binding import Binding
+from .claims import ClientAccess, Identity
+from .client import Clients, Connections, Groups, HubClient, ServiceClient, Users
+from .connection_string import DEFAULT_SETTING
+from .context import Predicate
+from .endpoints import Endpoints
+from .errors import ConfigurationError, RegistrationError
+from .protocol.rest import check_name
+from .protocol.upstream import CONNECTED, CONNECTIONS, DISCONNECTED, MESSAGES
+
+Negotiator = Callable[[Request], Awaitable[Identity] | Identity]
+F = TypeVar("F", bound=Callable[..., Any])
+N = TypeVar("N", bound=Negotiator)
+
+
+class Connector(Protocol):
+    """What a hub needs of an app: a way to its service."""
+
+    def hub(self, hub: "Hub", *, name: str | None = None) -> HubClient: ...
+
+    def client_access(self, hub: "Hub", identity: Identity, *, name: str | None = None) -> ClientAccess: ...
+
+
+current_app: ContextVar[Connector] = ContextVar("signalr_upstream_current_app")
+"""The app that serves the call this code runs in."""
+
+
+class Handler:
+    """One registered handler.
+
+    Attributes:
+        function: what to call; ``binding`` knows with what.
+        require: the predicate that guards it, or None.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], category: str, event: str, require: Predicate | None
+    ) -> None:
+        self.function = function
+        self.category = category
+        self.event = event
+        self.require = require
+        self.binding = Binding(function, takes_arguments=category == MESSAGES)
+
+    def __repr__(self) -> str:
+        return f"<Handler {self.category}/{self.event} at {self.binding.where}>"
+
+
+class Hub:
+    """A hub and its handlers.
+
+    Args:
+        name: as clients connect to it; compared ignoring case. ``"tenant_*"`` serves every hub whose name begins so.
+        connection: name of the setting that holds this hub's connection string, as in Microsoft's bindings.
+
+    Raises:
+        InvalidNameError: a name that the service would not take.
+    """
+
+    def __init__(self, name: str, *, connection: str = DEFAULT_SETTING) -> None:
+        self.is_family = name.endswith("*")
+        check_name("hub", name[:-1] if self.is_family else name)
+        self.name = name
+        self.connection = connection
+        self.negotiator: Negotiator | None = None
+        self._handlers: dict[tuple[str, str], Handler] = {}
+        self._catch_alls: list[tuple[str, Handler]] = []  # longest prefix first
+        self._apps: weakref.WeakSet[Connector] = weakref.WeakSet()
+        self._from_environment: ServiceClient | None = None
+
+    def __repr__(self) -> str:
+        return f"<Hub {self.name!r} with {len(self.handlers)} handlers>"
+
+    # --- registering ---
+
+    def on(
+        self, event: str, *, category: str | None = None, require: Predicate | None = None
+    ) -> Callable[[F], F]:
+        """Register a handler.
+
+        Args:
+            event: ``"connected"``, ``"disconnected"``, the target of an invocation, or a catch-all of targets:
+                ``"*"`` or ``"room.*"``; the most specific one is called.
+            category: ``"messages"`` reaches a client method that happens to be called "connected".
+            require: a predicate on the context, e.g. ``role("admin")``; the caller is refused if it says no.
+
+        Raises:
+            RegistrationError: (hub, category, event) has a handler already, or the signature cannot be served.
+        """
+        if category is None:
+            category = CONNECTIONS if event.lower() in (CONNECTED, DISCONNECTED) else MESSAGES
+        if not event:
+            raise RegistrationError(f"hub {self.name!r}: an event needs a name")
+        if category not in (CONNECTIONS, MESSAGES):
+            raise RegistrationError(
+                f"hub {self.name!r}: category {category!r} is none of connections and messages"
+            )
+        if category == CONNECTIONS and event.lower() not in (CONNECTED, DISCONNECTED):
+            raise RegistrationError(
+                f"hub {self.name!r}: connections has connected and disconnected, not {event!r}"
+            )
+
+        def register(function: F) -> F:
+            self._add(Handler(function, category, event, require))
+            return function
+
+        return register
+
+    def negotiate(
+        self, function: Callable[[Request], Awaitable[Identity]]
+    ) -> Callable[[Request], Awaitable[Identity]]:
+        """Serve ``POST /<hub>/negotiate``: ``function`` gets the Request and says who the client is.
+
+        Raise ``Forbidden`` or a Starlette ``HTTPException`` to refuse.
+
+        Raises:
+            RegistrationError: the hub has one already.
+        """
+        if self.negotiator is not None:
+            raise RegistrationError(f"hub {self.name!r} has a negotiate function already")
+        self.negotiator = function
+        return function
+
+    def _add(self, handler: Handler) -> None:
+        key = (handler.category, handler.event.lower())
+        if key in self._handlers:
+            raise RegistrationError(
+                f"hub {self.name!r}: {handler.category}/{handler.event} is registered twice: "
+                f"{self._handlers[key].binding.where} and {handler.binding.where}"
+            )
+        self._handlers[key] = handler
+        if handler.category == MESSAGES and handler.event.endswith("*"):
+            self._catch_alls.append((handler.event[:-1].lower(), handler))
+            self._catch_alls.sort(key=lambda item: len(item[0]), reverse=True)
+
+    # --- looking up ---
+
+    @property
+    def handlers(self) -> list[Handler]:
+        """All handlers, in the order they were registered."""
+        return list(self._handlers.values())
+
+    def serves(self, name: str) -> bool:
+        """Whether this hub answers to ``name``."""
+        if self.is_family:
+            return name.lower().startswith(self.name[:-1].lower()) and len(name) >= len(self.name)
+        return name.lower() == self.name.lower()
+
+    def lookup(self, category: str, event: str) -> Handler | None:
+        """The handler of an event: the exact one, else the most specific catch-all."""
+        event = event.lower()
+        found = None if event.endswith("*") else self._handlers.get((category.lower(), event))
+        if found is None and category.lower() == MESSAGES:
+            found = next((handler for prefix, handler in self._catch_alls if event.startswith(prefix)), None)
+        return found
+
+    # --- sending ---
+
+    def attach(self, app: Connector) -> None:
+        """Remember an app that serves this hub."""
+        self._apps.add(app)
+
+    def _connector(self) -> Connector | None:
+        app = current_app.get(None)
+        if app is not None and app in self._apps:
+            return app
+        apps = list(self._apps)
+        if len(apps) > 1:
+            raise ConfigurationError(
+                f"hub {self.name!r} is in {len(apps)} apps and none is current here; say which: app.hub(hub)"
+            )
+        return apps[0] if apps else None
+
+    def _client(self) -> HubClient:
+        connector = self._connector()
+        if connector is not None:
+            return connector.hub(self)
+        if self._from_environment is None:
+            endpoints = Endpoints.load(environ=os.environ, name=self.connection)
+            self._from_environment = ServiceClient(endpoints=endpoints)
+        return self._from_environment.hub(self.name)
+
+    @property
+    def clients(self) -> Clients:
+        """Whom to send to."""
+        return self._client().clients
+
+    @property
+    def groups(self) -> Groups:
+        """Groups of this hub."""
+        return self._client().groups
+
+    @property
+    def users(self) -> Users:
+        """Users of this hub."""
+        return self._client().users
+
+    @property
+    def connections(self) -> Connections:
+        """Connections of this hub."""
+        return self._client().connections
+
+    async def client_access(self, identity: Identity, *, name: str | None = None) -> ClientAccess:
+        """What a client needs to connect: the service's URL and a token, for an authenticated route of your own.
+
+        Args:
+            identity: who the client is.
+            name: the hub's whole name, for a family such as ``Hub("tenant_*")``.
+
+        Raises:
+            ConfigurationError: the hub is in no app, or in several and none is current.
+        """
+        connector = self._connector()
+        if connector is None:
+            raise ConfigurationError(f"hub {self.name!r} is in no app: pass it to UpstreamApp(...) first")
+        return connector.client_access(self, identity, name=name)

@@ -1,0 +1,107 @@
+"""``POST /<hub>/negotiate``: who is this client, and where does it connect to.
+
+SignalR clients ask the app first; the answer sends them on to the service with a token. A refusal is an HTTP error,
+also for browsers of other origins, which get to see only answers with CORS headers.
+"""
+
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from .claims import Identity
+from .errors import ConfigurationError, HubError, NoKeysError
+from .hub import Connector, Hub, Negotiator, current_app
+from .reply import problem
+
+logger = logging.getLogger("signalr_upstream")
+
+
+class Negotiate:
+    """The ASGI endpoint behind ``/{hub}/negotiate``."""
+
+    def __init__(self, app: Connector, find_hub: Callable[[str], Hub | None]) -> None:
+        self._app = app
+        self._find_hub = find_hub
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        current = current_app.set(self._app)
+        try:
+            response = await self._answer(request)
+        finally:
+            current_app.reset(current)
+        # A token is in it: no cache may keep it.
+        response.headers["cache-control"] = "no-store"
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        name: str = request.path_params["hub"]
+        hub = self._find_hub(name)
+        if request.method != "POST":
+            return _problem(405, "negotiate is POST", allow="POST, OPTIONS")
+        if hub is None:
+            return _problem(404, "there is no such hub in this app")
+        if hub.negotiator is None:
+            return _problem(
+                404, f"hub {hub.name!r} has no negotiate function: register one with @hub.negotiate"
+            )
+        try:
+            identity = await _identity(hub.negotiator, request)
+            access = self._app.client_access(hub, identity, name=name)
+        except HubError as error:
+            return _problem(403, str(error))
+        except HTTPException as error:
+            return _problem(error.status_code, error.detail, **dict(error.headers or {}))
+        except NoKeysError as error:
+            logger.error("negotiate answered 503: %s", error)
+            return _problem(503, str(error))
+        except Exception:
+            logger.exception("the negotiate function of hub %r failed", hub.name)
+            return _problem(500, "the negotiate function failed; its log says why")
+        return Response(access.encode(), media_type="application/json")
+
+
+async def _identity(negotiator: Negotiator, request: Request) -> Identity:
+    if inspect.iscoroutinefunction(negotiator):
+        identity = await negotiator(request)
+    else:
+        identity = await run_in_threadpool(negotiator, request)
+    if not isinstance(identity, Identity):
+        raise TypeError(f"a negotiate function returns an Identity, not {type(identity).__name__}")
+    return identity
+
+
+def negotiate_route(
+    app: Connector, find_hub: Callable[[str], Hub | None], cors_origins: Sequence[str]
+) -> Route:
+    """The route of negotiate, with CORS for these origins.
+
+    Raises:
+        ConfigurationError: ``*`` among the origins. SignalR clients send credentials, for which browsers refuse ``*``.
+    """
+    if "*" in cors_origins:
+        raise ConfigurationError(
+            "cors_origins: name the origins; browsers refuse '*' for requests with credentials"
+        )
+    endpoint = CORSMiddleware(
+        Negotiate(app, find_hub),
+        allow_origins=cors_origins,
+        allow_methods=["POST"],
+        allow_headers=["*"],
+        allow_credentials=True,
+        max_age=3600,
+    )
+    return Route("/{hub}/negotiate", endpoint)
+
+
+def _problem(status: int, detail: str, **headers: str) -> Response:
+    _, own, body = problem(status, detail)
+    return Response(body, status, {**headers, "content-type": own[0][1].decode()})

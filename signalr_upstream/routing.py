@@ -1,0 +1,168 @@
+"""From the headers of a call to its route: all that is known about one spelling of (hub, category, event).
+
+A route that was found once is one dictionary lookup away. What nobody handles is explained in the log, with a handler
+ready to be pasted.
+"""
+
+import logging
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec import Struct
+from starlette.types import Scope
+
+from .context import Service
+from .errors import NoHandlerError, UpstreamError
+from .hub import Handler, Hub
+from .protocol.path import PathPattern
+from .protocol.upstream import CATEGORY, CONNECTED, CONNECTIONS, DISCONNECTED, EVENT, HUB, decode_header
+
+logger = logging.getLogger("signalr_upstream")
+
+MAX_ROUTES = 4096  # spellings of registered names that are remembered; clients choose the spelling
+MAX_HINTS = 20  # unknown events a process explains; clients choose the events
+
+Headers = Mapping[bytes, bytes]
+
+
+class Route(Struct, frozen=True):
+    """All that is known about one spelling of (hub, category, event).
+
+    Attributes:
+        path_suffix: how the raw path ends when nothing on the way touched it.
+        handler: None for what nobody handles.
+    """
+
+    hub: str
+    category: str
+    event: str
+    path_suffix: bytes
+    service: Service
+    handler: Handler | None
+    is_known_hub: bool
+
+    @property
+    def is_connection_event(self) -> bool:
+        """Whether this is connected or disconnected."""
+        return self.category == CONNECTIONS and self.event.lower() in (CONNECTED, DISCONNECTED)
+
+
+class Routes:
+    """The routes of one app.
+
+    Args:
+        service_of: the service of a hub; None stands for a hub the app does not have.
+        path: the pattern to compare paths with; None compares nothing.
+        application: the service's application name, which is a prefix of every hub on the wire.
+    """
+
+    def __init__(
+        self,
+        hubs: Sequence[Hub],
+        *,
+        service_of: Callable[[Hub | None], Service],
+        path: PathPattern | None,
+        application: str,
+    ) -> None:
+        # The most specific comes first: a plain name, then families by the length of their prefix.
+        self._hubs = sorted(hubs, key=lambda hub: (hub.is_family, -len(hub.name)))
+        self._service_of = service_of
+        self._path = path
+        self._prefix = f"{application.lower()}_" if application else ""
+        self._known: dict[tuple[bytes | None, bytes | None, bytes | None], Route] = {}
+        self._explained: set[str] = set()
+
+    def forget(self) -> None:
+        """Look everything up again: the app was connected to another service."""
+        self._known.clear()
+
+    def seen(self, headers: Headers) -> Route | None:
+        """The route of a call whose spelling was seen before."""
+        return self._known.get((headers.get(HUB), headers.get(CATEGORY), headers.get(EVENT)))
+
+    def service(self, headers: Headers) -> Service:
+        """The service whose keys check a call that has no route yet."""
+        return self._service_of(self.find_hub(self._plain_name(decode_header(headers.get(HUB, b"")))))
+
+    def find_hub(self, name: str) -> Hub | None:
+        """The hub that answers to ``name``: the one called so, else the most specific family."""
+        return next((hub for hub in self._hubs if hub.serves(name)), None)
+
+    def find(self, headers: Headers) -> Route:
+        """The route of a call.
+
+        Raises:
+            UpstreamError: a header is missing.
+        """
+        for name in (HUB, CATEGORY, EVENT):
+            if not headers.get(name):
+                raise UpstreamError(f"the header {name.decode()} is missing or empty")
+        hub, category, event = (decode_header(headers[name]) for name in (HUB, CATEGORY, EVENT))
+        found = self.find_hub(self._plain_name(hub))
+        route = Route(
+            hub=self._plain_name(hub),
+            category=category.lower(),
+            event=event,
+            path_suffix=self._path.suffix(hub=hub, category=category, event=event) if self._path else b"",
+            service=self._service_of(found),
+            handler=found.lookup(category, event) if found else None,
+            is_known_hub=found is not None,
+        )
+        if route.handler is not None and len(self._known) < MAX_ROUTES:
+            self._known[headers[HUB], headers[CATEGORY], headers[EVENT]] = route
+        return route
+
+    def check_path(self, scope: Scope, route: Route) -> None:
+        """Compare the path with the headers, as tolerantly as proxies make it necessary.
+
+        Raises:
+            UpstreamError: they disagree. The log has both.
+        """
+        raw_path = scope.get("raw_path") or urllib.parse.quote(scope["path"]).encode()
+        if self._path is None or raw_path.endswith(route.path_suffix):
+            return
+        hub = self._prefix + route.hub
+        if not self._path.agrees(raw_path, hub=hub, category=route.category, event=route.event):
+            logger.warning(
+                "path %r does not agree with the headers of an upstream call, which say hub %r, category %r, event %r; "
+                "expected %r behind any prefix",
+                raw_path.decode("latin-1"),
+                hub,
+                route.category,
+                route.event,
+                self._path.template,
+            )
+            raise UpstreamError(
+                f"the path and the X-ASRS headers disagree; the path is {self._path.template}"
+            )
+
+    def explain_missing(self, route: Route) -> None:
+        """Say once in the log what could be registered for a route without a handler.
+
+        Raises:
+            NoHandlerError: unless it is connected or disconnected of a known hub, which need no handler.
+        """
+        name = f"{route.hub}/{route.category}/{route.event}"
+        is_new = name not in self._explained and len(self._explained) < MAX_HINTS
+        if is_new:
+            self._explained.add(name)
+        if route.is_known_hub and route.is_connection_event:
+            if is_new:
+                logger.info("nothing is registered for %r: answered 204", name)
+            return
+        if is_new:
+            logger.warning(
+                "no handler for hub %r, category %r, event %r. To handle it:\n\n"
+                "    @hub.on(%r)  # hub = Hub(%r)\n    async def handler(ctx: Context%s) -> None: ...\n",
+                route.hub,
+                route.category,
+                route.event,
+                route.event,
+                route.hub,
+                "" if route.is_connection_event else ", *arguments: object",
+            )
+        raise NoHandlerError("no handler is registered for this hub, category and event")
+
+    def _plain_name(self, hub: str) -> str:
+        """The hub's name without the application's prefix; "" if it belongs to another application."""
+        return hub[len(self._prefix) :] if hub.lower().startswith(self._prefix) else ""

@@ -1,0 +1,252 @@
+"""What one upstream invocation costs, beside the same job written by hand.
+
+    python tests/benchmarks/upstream.py [--rounds 9] [--seconds 2]
+
+Needs wrk, uvicorn[standard], fastapi, flask and gunicorn. Every server is one worker; wrk keeps 32 connections busy.
+Rounds are interleaved, so that a change in the machine's mood meets all of them. Each server's answers are looked at
+before it is timed. Judged is the CPU time of the server per request: the baseline's over ours.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).parent
+BASELINES = HERE / "baselines"
+REPOSITORY = HERE.parent.parent
+URL_PATH = "/chat/messages/echo"
+TICK = os.sysconf("SC_CLK_TCK")
+
+UVICORN = [
+    "-m",
+    "uvicorn",
+    "--no-access-log",
+    "--log-level",
+    "warning",
+    "--loop",
+    "uvloop",
+    "--http",
+    "httptools",
+]
+OURS = "signalr-upstream"
+SERVERS = {
+    # name: (arguments of the interpreter, port option, folder, lowest ratio that is good enough)
+    OURS: (["-m", "signalr_upstream.cli", "run", "our_app:app"], "--port", HERE, 1.0),
+    "bare ASGI function": ([*UVICORN, "bare_asgi:app"], "--port", BASELINES, 0.78),
+    "Starlette by hand": ([*UVICORN, "starlette_app:app"], "--port", BASELINES, 1.3),
+    "FastAPI": ([*UVICORN, "fastapi_app:app"], "--port", BASELINES, 3.5),
+    "Flask on gunicorn": (
+        [
+            "-m",
+            "gunicorn",
+            "-w1",
+            "-k",
+            "gthread",
+            "--threads",
+            "8",
+            "--log-level",
+            "warning",
+            "flask_app:app",
+        ],
+        "-b",
+        BASELINES,
+        7.0,
+    ),
+}
+
+
+class Server:
+    """One server process and what it has used."""
+
+    def __init__(self, name: str, port: int) -> None:
+        arguments, port_option, folder, self.bar = SERVERS[name]
+        self.name = name
+        self.port = port
+        value = f"127.0.0.1:{port}" if port_option == "-b" else str(port)
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments, port_option, value],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": f"{folder}:{REPOSITORY}"},
+        )
+        self.rates: list[float] = []
+        self.cpu: list[float] = []  # seconds a request
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/none", timeout=1).close()
+                return
+            except urllib.error.HTTPError:
+                return
+            except OSError:
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    raise SystemExit(f"{self.name} did not start") from None
+                time.sleep(0.05)
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the process and, for gunicorn, its worker."""
+        return sum(_cpu_seconds(pid) for pid in [self.process.pid, *_children(self.process.pid)])
+
+    def verify(self) -> None:
+        """Look at every answer once, in a run of its own."""
+        output = self._wrk(1, {"VERIFY": "1"})
+        if "wrong answers: 0\n" not in output or "Non-2xx" in output:
+            raise SystemExit(f"{self.name} answers wrongly:\n{output}")
+
+    def run(self, seconds: float, *, count: bool = True) -> None:
+        before = self.cpu_seconds()
+        output = self._wrk(seconds, {})
+        used = self.cpu_seconds() - before
+        found = re.search(r"(\d+) requests in ([\d.]+)(m?s|m)", output)
+        if found is None or "Non-2xx" in output:
+            raise SystemExit(f"{self.name}: {output}")
+        if count:
+            self.rates.append(float(re.search(r"Requests/sec:\s*([\d.]+)", output)[1]))  # type: ignore[index]
+            self.cpu.append(used / int(found[1]))
+
+    def _wrk(self, seconds: float, environment: dict[str, str]) -> str:
+        return subprocess.run(
+            [
+                "wrk",
+                "-t1",
+                "-c32",
+                f"-d{seconds:g}s",
+                "-s",
+                "upstream.lua",
+                f"http://127.0.0.1:{self.port}{URL_PATH}",
+            ],
+            cwd=BASELINES,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+@contextmanager
+def running() -> Iterator[list[Server]]:
+    servers = [Server(name, 18900 + index) for index, name in enumerate(SERVERS)]
+    try:
+        for server in servers:
+            server.wait_until_ready()
+        yield servers
+    finally:
+        for server in servers:
+            server.process.kill()
+            server.process.wait()
+
+
+def measure(rounds: int, seconds: float) -> None:
+    with running() as servers:
+        for server in servers:
+            server.verify()
+            server.run(2, count=False)
+        for _ in range(rounds):
+            for server in servers:
+                server.run(seconds)
+    ours = next(server for server in servers if server.name == OURS)
+    our_rate, our_cpu = statistics.median(ours.rates), statistics.median(ours.cpu)
+    print(f"\n{rounds} interleaved rounds of {seconds:g} s, medians; one worker each, 32 connections\n")
+    print(
+        "| server | requests/s | CPU µs a request | theirs over ours, CPU | bar | ours over theirs, requests/s |"
+    )
+    print("|---|---|---|---|---|---|")
+    for server in servers:
+        rate, cpu = statistics.median(server.rates), statistics.median(server.cpu)
+        # Each round's own ratio: neighbours in time met the same machine.
+        ratio = statistics.median(theirs / mine for theirs, mine in zip(server.cpu, ours.cpu, strict=True))
+        bar = "" if server is ours else f"≥ {server.bar} {'met' if ratio >= server.bar else 'MISSED'}"
+        print(
+            f"| {server.name} | {rate:,.0f} | {cpu * 1e6:.1f} | {ratio:.2f} | {bar} | {our_rate / rate:.2f} |"
+        )
+    print(f"\nours: {our_rate:,.0f} requests/s, {our_cpu * 1e6:.1f} µs of CPU a request")
+
+
+def idle_memory(arguments: list[str], folder: Path, port: int) -> float:
+    """MiB of private memory of a worker that has started and serves nothing."""
+    server = subprocess.Popen(
+        [sys.executable, *arguments, "--port", str(port)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": f"{folder}:{REPOSITORY}"},
+    )
+    try:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/none", timeout=1).close()
+            except urllib.error.HTTPError:
+                break
+            except OSError:
+                time.sleep(0.05)
+        status = Path(f"/proc/{server.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s*(\d+)", status)[1]) / 1024  # type: ignore[index]
+    finally:
+        server.kill()
+        server.wait()
+
+
+def import_time(module: str) -> float:
+    """Milliseconds to import a module in a new process, less those of an empty one: the best of nine."""
+
+    def best(code: str) -> float:
+        times = []
+        for _ in range(9):
+            start = time.perf_counter()
+            subprocess.run(
+                [sys.executable, "-c", code],
+                check=True,
+                env={**os.environ, "PYTHONPATH": f"{HERE}:{REPOSITORY}"},
+            )
+            times.append(time.perf_counter() - start)
+        return min(times) * 1000
+
+    return best(f"import {module}") - best("pass")
+
+
+def measure_start() -> None:
+    plain = [*UVICORN, "starlette_idle:app"]
+    ours = idle_memory(["-m", "signalr_upstream.cli", "run", "our_app:app"], HERE, 18930)
+    theirs = idle_memory(plain, HERE, 18931)
+    our_import, their_import = import_time("our_app"), import_time("starlette_idle, uvicorn")
+    print("\n| | ours | bare Starlette app | ratio | bar |\n|---|---|---|---|---|")
+    for name, mine, other, unit in [
+        ("memory of an idle worker", ours, theirs, "MiB"),
+        ("import of the app", our_import, their_import, "ms"),
+    ]:
+        verdict = "met" if mine / other <= 1.5 else "MISSED"
+        print(f"| {name} | {mine:.1f} {unit} | {other:.1f} {unit} | {mine / other:.2f} | ≤ 1.5 {verdict} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=2)
+    options = parser.parse_args()
+    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores; baselines (SHA-256):")
+    for path in sorted(BASELINES.glob("*.*")):
+        print(f"  {hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}")
+    measure(options.rounds, options.seconds)
+    measure_start()
+
+
+if __name__ == "__main__":
+    main()
