@@ -1,0 +1,82 @@
+"""Which SignalR service: the configured endpoints, and whose key an upstream call was signed with."""
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from .auth import SignatureVerifier
+from .connection_string import DEFAULT_SETTING, Endpoint, counts_as_none, load_endpoints, unusable_keys_reason
+from .errors import NoKeysError
+
+
+class Endpoints:
+    """The endpoints of one app or client.
+
+    Args:
+        endpoints: what ``load_endpoints`` gave.
+        upstream_keys: further keys that verify upstream calls and sign nothing.
+
+    Attributes:
+        all: the endpoints, in the order of the configuration.
+    """
+
+    def __init__(self, endpoints: Sequence[Endpoint], *, upstream_keys: Sequence[str] = ()) -> None:
+        self.all = tuple(endpoints)
+        # A key that two endpoints share proves neither, nor does one that verifies only.
+        owners: dict[str, Endpoint | None] = {}
+        for endpoint in self.all:
+            for key in endpoint.keys:
+                owners[key] = None if key in owners else endpoint
+        alone = self.all[0] if len(self.all) == 1 else None
+        for key in upstream_keys:
+            if not counts_as_none(key):
+                owners.setdefault(key, alone)
+        self._owners = tuple(owners.values())
+        self._verifier = SignatureVerifier(tuple(owners))
+
+    @classmethod
+    def load(
+        cls,
+        setting: str | Sequence[str] | None = None,
+        *,
+        environ: Mapping[str, str],
+        name: str = DEFAULT_SETTING,
+        upstream_keys: Sequence[str] = (),
+    ) -> Self:
+        """Take the setting, or else the environment.
+
+        Raises:
+            ConnectionStringError: a connection string that cannot be used.
+        """
+        return cls(load_endpoints(setting, environ=environ, name=name), upstream_keys=upstream_keys)
+
+    def __repr__(self) -> str:
+        return f"Endpoints({', '.join(endpoint.url for endpoint in self.all)})"
+
+    @property
+    def first(self) -> Endpoint:
+        """The endpoint that clients are sent to.
+
+        Raises:
+            NoKeysError: none is configured.
+        """
+        if not self.all:
+            raise NoKeysError(unusable_keys_reason(self.all))
+        return self.all[0]
+
+    def verify(self, signature: bytes, connection_id: bytes) -> Endpoint | None:
+        """Check the signature of an upstream call.
+
+        Returns:
+            The endpoint whose key matched; None where that key does not belong to one endpoint alone.
+
+        Raises:
+            NoKeysError: there is nothing to check it with.
+            SignatureError: it is made with none of our keys.
+        """
+        self.require_keys()
+        return self._owners[self._verifier.verify(signature, connection_id)]
+
+    def require_keys(self) -> None:
+        """Raise NoKeysError, which says why, if no upstream call can be verified."""
+        if not self._owners:
+            raise NoKeysError(unusable_keys_reason(self.all))

@@ -1,0 +1,131 @@
+"""What a refused REST call means: status, error code and whatever body came, as one typed error.
+
+Bodies are Microsoft's JSON, ASP.NET problem details, plain text, or the HTML of a proxy on the way. No I/O.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from ..errors import (
+    AccessDeniedError,
+    InvalidRequestError,
+    NotFoundError,
+    ServiceError,
+    ThrottledError,
+    TooLargeError,
+    UnauthorizedError,
+    UnavailableError,
+)
+from .rest import ERROR_CODE_HEADER
+
+MAX_TEXT: Final = 300
+"""Characters of the service's own words in an error: enough for a sentence, too few for a page of HTML."""
+
+_CAUSES: Final[Mapping[int, tuple[type[ServiceError], str]]] = {
+    400: (InvalidRequestError, "Change the call: the service does not take it."),
+    401: (
+        UnauthorizedError,
+        "Check that the access key belongs to this endpoint and that this machine's clock is right.",
+    ),
+    403: (
+        AccessDeniedError,
+        "Check the network rules of the SignalR resource, and the role assignment if it uses Entra ID.",
+    ),
+    404: (
+        NotFoundError,
+        "Without an error code the endpoint or the hub is wrong, or something on the way answers.",
+    ),
+    408: (UnavailableError, "Try again later."),
+    413: (TooLargeError, "Send at most 1 MB: fetch large data by a link in the message."),
+    414: (TooLargeError, "Exclude fewer connections: their ids travel in the URL."),
+    429: (ThrottledError, "The resource's quota of messages or connections is used up: wait, or add units."),
+    431: (TooLargeError, "Exclude fewer connections: their ids travel in the URL."),
+}
+_FAILED = (UnavailableError, "The service failed: try again later.")
+_UNEXPECTED = (
+    ServiceError,
+    "Check that the endpoint is the SignalR service itself and that no proxy answers for it.",
+)
+
+_DESCRIPTION = re.compile(r'error_description="([^"]*)"')
+_TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]*(?:\.[\w-]*)?")
+_MARKUP = re.compile(r"\s*<")
+
+
+def refusal(operation: str, status: int, headers: Mapping[str, str], body: bytes) -> ServiceError:
+    """The error of an answer that is not 2xx.
+
+    Args:
+        operation: name of the REST operation.
+        headers: names in lower case.
+        body: the answer's body, or its beginning.
+
+    Returns:
+        An error whose text has the status, the service's code and words (capped, control characters escaped,
+        tokens removed) and what to do. Never our URL.
+    """
+    cause, advice = _FAILED if status >= 500 else _CAUSES.get(status, _UNEXPECTED)
+    code = headers.get(ERROR_CODE_HEADER)
+    said = _words(body) or _challenge(headers.get("www-authenticate", ""))
+    text = f"{operation}: the service answered {status}"
+    if code is not None:
+        code = _printable(code)
+        text += f" {code}"
+    if said:
+        text += f": {_printable(said)}"
+    elif cause is NotFoundError and code is not None:
+        advice = "It is not connected, or no longer."
+    return cause(f"{text} ({advice})", operation=operation, status=status, error_code=code)
+
+
+def _printable(text: str) -> str:
+    text = _TOKEN.sub("<token>", text)
+    if len(text) > MAX_TEXT:
+        text = text[:MAX_TEXT] + "…"
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _words(body: bytes) -> str:
+    """The sentence in a body, "" if there is none (HTML says nothing about SignalR)."""
+    text = body.decode(errors="replace").strip()
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return "" if _MARKUP.match(text) else text
+    return _sentence(document)
+
+
+def _sentence(document: Any) -> str:
+    if isinstance(document, str):
+        return document
+    if not isinstance(document, dict):
+        return ""
+    if isinstance(document.get("error"), dict):
+        return _sentence(document["error"])
+    details = _validation_errors(document.get("errors"))
+    for key in ("message", "detail", "title", "error"):
+        value = document.get(key)
+        if isinstance(value, str) and value:
+            return " ".join([value, *details])
+    return " ".join(details)
+
+
+def _validation_errors(errors: Any) -> list[str]:
+    """The texts of ASP.NET's ``{"field": ["what is wrong", ...]}``."""
+    if not isinstance(errors, dict):
+        return []
+    return [
+        text
+        for texts in errors.values()
+        if isinstance(texts, list)
+        for text in texts
+        if isinstance(text, str)
+    ]
+
+
+def _challenge(header: str) -> str:
+    found = _DESCRIPTION.search(header)
+    return found[1] if found else ""
