@@ -1,0 +1,226 @@
+"""Who may come in: hosts, browser origins and bearer tokens.
+
+The emulator's key is public and everything listens on loopback, so any web page could mint tokens and call the
+service from a visitor's browser. Hence requests for foreign hosts (DNS rebinding) and of foreign origins are refused
+on every route, before anything else is looked at.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import msgspec
+from starlette.datastructures import Headers
+
+from ..auth import decode_token
+from ..connection_string import is_loopback
+from ..errors import SignalRError, TokenError
+from ..protocol.rest import check_name
+
+MAX_TOKEN = 4096
+"""Characters: what Microsoft's SDK allows for a token that travels in a URL."""
+
+_WILDCARDS = frozenset(("0.0.0.0", "::", ""))  # noqa: S104 - recognised, not bound
+_NAME_CLAIM = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/"
+_USER_CLAIMS = ("asrs.s.uid", _NAME_CLAIM + "nameidentifier")
+# What .NET renames when it reads a token; the app sees the long names.
+_RENAMED = {
+    "sub": _NAME_CLAIM + "nameidentifier",
+    "nameid": _NAME_CLAIM + "nameidentifier",
+    "unique_name": _NAME_CLAIM + "name",
+    "email": _NAME_CLAIM + "emailaddress",
+    "given_name": _NAME_CLAIM + "givenname",
+    "family_name": _NAME_CLAIM + "surname",
+    "birthdate": _NAME_CLAIM + "dateofbirth",
+    "gender": _NAME_CLAIM + "gender",
+    "website": _NAME_CLAIM + "webpage",
+    "role": "http://schemas.microsoft.com/ws/2008/06/identity/claims/role",
+    "roles": "http://schemas.microsoft.com/ws/2008/06/identity/claims/role",
+}
+
+
+class Refused(SignalRError):  # noqa: N818 - an answer, not a failure
+    """The request is answered with an HTTP error.
+
+    Attributes:
+        status: of the answer.
+        headers: of the answer, besides those of every error.
+    """
+
+    def __init__(self, status: int, detail: str, **headers: str) -> None:
+        super().__init__(detail)
+        self.status_code = status
+        self.headers = headers
+
+
+class Query:
+    """A query string; names are compared ignoring case, as ASP.NET does."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw.decode("latin-1")
+        self._items = [
+            (name.lower(), value)
+            for name, value in parse_qsl(self.raw, keep_blank_values=True, errors="replace")
+        ]
+
+    def all(self, name: str) -> list[str]:
+        """Every value of ``name``, ``name[0]`` and so on included."""
+        return [value for key, value in self._items if key.split("[", 1)[0] == name]
+
+    def last(self, name: str) -> str | None:
+        """The last value of ``name``; None if there is none."""
+        return next((value for key, value in reversed(self._items) if key == name), None)
+
+
+class Admission:
+    """The checks of one service.
+
+    Args:
+        keys: any of them may have signed a token.
+        host: what the service is bound to; a name by which it may be called besides those of loopback.
+        cors_origins: browser origins besides those of loopback.
+        lenient: take what Microsoft's emulator takes: any audience, expired tokens, any hub name.
+        clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        keys: Sequence[str],
+        host: str,
+        cors_origins: Sequence[str],
+        lenient: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self._keys = tuple(keys)
+        self._host = host.lower()
+        self._origins = frozenset(origin.rstrip("/").lower() for origin in cors_origins)
+        self._lenient = lenient
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"Admission(<{len(self._keys)} keys redacted>)"
+
+    def check_host(self, host: str | None) -> None:
+        """Refuse requests that were meant for somebody else."""
+        name = (urlsplit(f"//{host}").hostname or "") if _is_authority(host) else ""
+        if not (name and (self._host in _WILDCARDS or name == self._host or is_loopback(name))):
+            raise Refused(403, "The Host header does not name this machine: use http://localhost.")
+
+    def check_origin(self, origin: str | None) -> None:
+        """Refuse what a web page of somewhere else sends. Programs send no ``Origin``."""
+        if origin is None or origin.rstrip("/").lower() in self._origins:
+            return
+        if not is_loopback(_hostname(origin)):
+            raise Refused(
+                403,
+                "Pages of this origin may not connect: the local service takes loopback origins, and those "
+                "given as cors_origins (--cors-origin).",
+            )
+
+    def check_client(self, headers: Headers, query: Query, *, from_query: bool) -> dict[str, Any]:
+        """The claims of a client's token.
+
+        Args:
+            from_query: whether ``access_token`` counts: browsers cannot set headers on a WebSocket.
+        """
+        token = _bearer(headers)
+        if token is None and from_query:
+            token = query.last("access_token")
+        claims = self._check_token(token)
+        if not self._lenient:
+            hub = query.last("hub") or ""
+            self._check_audience(claims, lambda path, asked: path == "/client" and asked == hub.lower())
+        return claims
+
+    def check_rest(self, headers: Headers, raw_path: bytes) -> None:
+        """Refuse a REST call without a good token."""
+        claims = self._check_token(_bearer(headers))
+        if not self._lenient:
+            expected = unquote(raw_path.decode("latin-1")).lower().rstrip("/")
+            self._check_audience(claims, lambda path, _: path == expected)
+
+    def hub_name(self, query: Query) -> str:
+        """The hub a client wants to connect to."""
+        hub = ",".join(query.all("hub"))
+        if not hub:
+            raise Refused(400, "The query has no hub: connect to /client/?hub=<name>.")
+        if not self._lenient:
+            check_name("hub", hub)
+        return hub
+
+    def _check_token(self, token: str | None) -> dict[str, Any]:
+        if token is None:
+            raise _unauthorized("There is no bearer token.", challenge="Bearer")
+        if len(token) > MAX_TOKEN and not self._lenient:
+            raise _unauthorized(f"The token is longer than {MAX_TOKEN} characters.")
+        try:
+            return decode_token(
+                token, self._keys, now=None if self._lenient else self._clock(), audiences=None
+            )
+        except TokenError as error:
+            raise _unauthorized(str(error)) from None
+
+    def _check_audience(self, claims: Mapping[str, Any], fits: Callable[[str, str], bool]) -> None:
+        """An audience is a URL of this service, with or without port; ``fits`` judges its path and hub."""
+        offered = claims.get("aud")
+        for audience in offered if isinstance(offered, list) else [offered]:
+            if not isinstance(audience, str):
+                continue
+            host = _hostname(audience)
+            if not (is_loopback(host) or host == self._host or self._host in _WILDCARDS):
+                continue
+            _, _, rest = audience.partition("://")
+            path, _, query = rest[len(rest.split("/", 1)[0]) :].partition("?")
+            if fits(unquote(path).lower().rstrip("/"), (Query(query.encode()).last("hub") or "").lower()):
+                return
+        raise _unauthorized("The audience is invalid: it must be the URL of this request, on this service.")
+
+
+def read_claims(claims: Mapping[str, Any]) -> tuple[str | None, tuple[tuple[str, str], ...]]:
+    """User id and claims as the app is to see them: .NET's long names, one item a value, in the token's order."""
+    items = tuple(
+        (_RENAMED.get(name, name), text) for name, value in claims.items() for text in _claim_texts(value)
+    )
+    for wanted in _USER_CLAIMS:
+        for name, value in items:
+            if name == wanted:
+                return value or None, items
+    return None, items
+
+
+def _claim_texts(value: Any) -> Iterator[str]:
+    for item in value if isinstance(value, list) else [value]:
+        match item:
+            case str():
+                yield item
+            case None:
+                yield ""
+            case _:
+                yield msgspec.json.encode(item).decode()
+
+
+def _bearer(headers: Headers) -> str | None:
+    values = headers.getlist("authorization")
+    if not values:
+        return None
+    scheme, _, token = values[0].partition(" ")
+    if len(values) > 1 or scheme.lower() != "bearer":
+        raise _unauthorized("The Authorization header is not one bearer token.", challenge="Bearer")
+    return token.strip()
+
+
+def _unauthorized(detail: str, *, challenge: str | None = None) -> Refused:
+    described = challenge or f'Bearer error="invalid_token", error_description="{detail}"'
+    return Refused(401, detail, **{"WWW-Authenticate": described})
+
+
+def _hostname(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_authority(host: str | None) -> bool:
+    return host is not None and _hostname(f"//{host}") != "" and not set("/?#@") & set(host)

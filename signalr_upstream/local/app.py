@@ -1,0 +1,347 @@
+"""The local service: a SignalR service on loopback, for development and tests. Never one for production.
+
+Its ASGI app serves negotiate, the clients' transports and the REST API; ``async with`` opens a port for it.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Self
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..connection_string import counts_as_none, is_loopback
+from ..errors import ConfigurationError, HandshakeError, SignalRError
+from ..protocol import rest as api
+from ..protocol.handshake import encode_negotiation, encode_negotiation_error, parse_negotiate_version
+from .admission import Admission, Query, Refused, read_claims
+from .client_connection import ClientConnection
+from .connections import Hub
+from .rest import Absent, RestApi, check_content_type
+from .server import Server
+from .session import Session
+from .upstream import TIMEOUT, Caller, Upstream
+from .websocket import WebSocketTransport, serve
+
+NEGOTIATED_LIFETIME = 15.0
+"""Seconds in which a client must open a transport after negotiate; ASP.NET's number."""
+
+LAST_CALLS = 2.0
+"""Seconds that calls to the app get to end when the service ends."""
+
+TRANSPORTS = ("WebSockets",)
+
+
+class LocalService:
+    """A SignalR service on this machine.
+
+    ``async with LocalService(app) as service:`` serves on a free port of loopback and points the app at itself.
+
+    Args:
+        app: an ASGI app in this process that takes the upstream calls. If it is an ``UpstreamApp``, its sends come
+            here.
+        upstream: instead, the URL template of an app elsewhere:
+            ``"http://localhost:8080/{hub}/{category}/{event}"``.
+        keys: access keys; default: one that nobody knows.
+        host: address to listen on. Other than loopback it needs ``keys`` of one's own.
+        port: 0 means a free one.
+        cors_origins: browser origins, besides those of loopback, that may connect.
+        lenient: check what Microsoft's emulator checks and no more: any audience, expired tokens, any api-version.
+        upstream_timeout: seconds the app has to answer.
+        connect_patience: seconds for which an app that refuses connections is taken to be restarting.
+        clock: Unix seconds, for tokens and memberships.
+
+    Raises:
+        ConfigurationError: options that cannot work or are not safe.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp | None = None,
+        *,
+        upstream: str | None = None,
+        keys: Sequence[str] | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        cors_origins: Sequence[str] = (),
+        lenient: bool = False,
+        upstream_timeout: float = TIMEOUT,
+        connect_patience: float = 0.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if app is not None and upstream is not None:
+            raise ConfigurationError("give the local service an app or the URL of one, not both")
+        if keys is not None and (not keys or any(counts_as_none(key) for key in keys)):
+            raise ConfigurationError("an access key has 32 bytes or more and is no placeholder")
+        if not is_loopback(host) and keys is None:
+            raise ConfigurationError(
+                f"{host} can be reached by others: give the local service keys of your own"
+            )
+        self._keys = tuple(keys or (secrets.token_urlsafe(33),))  # 44 characters, as Azure's
+        self._app = app
+        self._host = host
+        self._port = port
+        self._clock = clock
+        self._upstream = Upstream(
+            app=app,
+            template=upstream,
+            keys=self._keys,
+            timeout=upstream_timeout,
+            connect_patience=connect_patience,
+        )
+        self._admission = Admission(
+            keys=self._keys, host=host, cors_origins=cors_origins, lenient=lenient, clock=clock
+        )
+        self._hubs: dict[str, Hub[ClientConnection]] = {}
+        self._rest = RestApi(self.hub, lenient=lenient, clock=clock)
+        self._negotiated: dict[str, tuple[str, float]] = {}  # token -> connection id, until when
+        self._clients: dict[str, ClientConnection] = {}  # every live transport by its token
+        self._server: Server | None = None
+
+    def __repr__(self) -> str:
+        return f"<LocalService on {self._host}:{self._port} with {len(self._clients)} connections>"
+
+    # --- where it is -----------------------------------------------------------------------------------------
+
+    @property
+    def port(self) -> int:
+        """The port it serves on; while it does not, the one it was given."""
+        return self._server.port if self._server is not None else self._port
+
+    @property
+    def url(self) -> str:
+        """``http://host:port``."""
+        return f"http://{self._name}:{self.port}"
+
+    @property
+    def connection_string(self) -> str:
+        """For apps and SDKs, with the first key."""
+        return f"Endpoint=http://{self._name};Port={self.port};AccessKey={self._keys[0]};Version=1.0;"
+
+    @property
+    def _name(self) -> str:
+        if is_loopback(self._host):
+            return "localhost"
+        return f"[{self._host}]" if ":" in self._host else self._host
+
+    def hub(self, name: str) -> Hub[ClientConnection]:
+        """The connections of a hub, by its name in any case."""
+        return self._hubs.setdefault(name.lower(), Hub())
+
+    # --- life ------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._server = Server(self.asgi, host=self._host, port=self._port)
+        await self._server.start()
+        connect = getattr(self._app, "connected_to", None)
+        if connect is not None:
+            connect(self.connection_string)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Send every client away, tell the app, and close the port."""
+        clients = list(self._clients.values())
+        for client in clients:
+            client.close()
+        if clients:
+            ends = [asyncio.create_task(client.finished()) for client in clients]
+            await asyncio.wait(ends, timeout=LAST_CALLS)
+            for client in clients:
+                client.cancel()
+            await asyncio.wait(ends)
+        if self._server is not None:
+            await self._server.stop()
+            self._server = None
+        await self._upstream.aclose()
+
+    # --- ASGI ------------------------------------------------------------------------------------------------
+
+    async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The service as an ASGI app."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send, self.aclose)
+            return
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        try:
+            self._admission.check_host(headers.get("host"))
+            self._admission.check_origin(origin)
+        except Refused as error:
+            await _send_refusal(error, scope, receive, send)
+            return
+        if scope["type"] == "http" and origin is not None:
+            send = _with_cors(send, origin)
+        try:
+            if scope["type"] == "websocket":
+                await self._websocket(scope, headers, receive, send)
+            elif _is_preflight(scope, headers):
+                await _preflight(headers)(scope, receive, send)
+            else:
+                response = await self._http(Request(scope, receive))
+                await response(scope, receive, send)
+        except SignalRError as error:
+            await _send_refusal(error, scope, receive, send)
+        except ClientDisconnect:
+            pass  # nobody is left to answer
+
+    async def _http(self, request: Request) -> Response:
+        path = request.scope["path"].rstrip("/").lower()
+        query = Query(request.scope["query_string"])
+        if path == "/client/negotiate":
+            return self._negotiate(request, query)
+        if path == "/client":
+            self._admission.check_client(request.headers, query, from_query=False)
+            raise Refused(
+                404, "The local service speaks WebSockets only so far; this was no WebSocket request."
+            )
+        raw_path: bytes = request.scope["raw_path"]
+        match api.match(request.method, raw_path):
+            case api.Match() as match:
+                return await self._call(request, match, raw_path, query)
+            case api.WrongMethod() as wrong:
+                raise Refused(405, "The method is not allowed here.", Allow=", ".join(wrong.allow))
+            case _:
+                raise Refused(404, "There is nothing at this path of the local SignalR service.")
+
+    def _negotiate(self, request: Request, query: Query) -> Response:
+        if request.method != "POST":
+            raise Refused(405, "negotiate is POST.", Allow="POST")
+        self._admission.check_client(request.headers, query, from_query=False)
+        try:
+            version = parse_negotiate_version(query.last("negotiateversion"))
+        except HandshakeError as error:
+            return Response(encode_negotiation_error(str(error)), media_type="application/json")
+        connection_id = _new_id()
+        token = _new_id() if version else connection_id
+        now = self._clock()
+        self._negotiated = {key: entry for key, entry in self._negotiated.items() if now < entry[1]}
+        self._negotiated[token] = (connection_id, now + NEGOTIATED_LIFETIME)
+        body = encode_negotiation(
+            connection_id=connection_id, connection_token=token, version=version, transports=TRANSPORTS
+        )
+        return Response(body, media_type="application/json")
+
+    async def _call(self, request: Request, match: api.Match, raw_path: bytes, query: Query) -> Response:
+        if match.operation != api.HEALTH:
+            self._admission.check_rest(request.headers, raw_path)
+        if match.operation.body is api.Body.MESSAGE:
+            check_content_type(request.headers.get("content-type"))
+        answer = self._rest.run(match, query, await _read_body(request, self._rest.max_body))
+        if isinstance(answer, Absent):
+            return _problem(404, "It does not exist.", {api.ERROR_CODE_HEADER: answer.error_code})
+        return Response(status_code=answer)
+
+    # --- clients ---------------------------------------------------------------------------------------------
+
+    async def _websocket(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        if scope["path"].rstrip("/").lower() != "/client":
+            raise Refused(404, "WebSockets are opened at /client/?hub=<name>.")
+        query = Query(scope["query_string"])
+        token, caller = self._identify(headers, query)
+        await receive()  # websocket.connect
+        transport = WebSocketTransport(send)
+        await send({"type": "websocket.accept"})
+        client = ClientConnection(
+            caller=caller,
+            session=Session(now=asyncio.get_running_loop().time()),
+            transport=transport,
+            hub=self.hub(caller.hub),
+            upstream=self._upstream,
+            clock=self._clock,
+        )
+        self._clients[token] = client
+        try:
+            await serve(receive, client)
+            await client.finished()
+        finally:
+            del self._clients[token]
+
+    def _identify(self, headers: Headers, query: Query) -> tuple[str, Caller]:
+        """Who opens a transport, and by which token."""
+        claims = self._admission.check_client(headers, query, from_query=True)
+        hub = self._admission.hub_name(query)
+        token = query.last("id")
+        if token is None:  # pysignalr and signalrcore do not negotiate with the service
+            token = connection_id = _new_id()
+        elif token in self._clients:
+            raise Refused(409, "There is a connection with this id already.")
+        else:
+            connection_id, ends = self._negotiated.pop(token, ("", 0.0))
+            if self._clock() >= ends:
+                raise Refused(404, "No Connection with that ID")
+        user_id, items = read_claims(claims)
+        return token, Caller(connection_id, hub, user_id, items, f"?{query.raw}")
+
+
+def _new_id() -> str:
+    return secrets.token_urlsafe(16)
+
+
+async def _read_body(request: Request, limit: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise Refused(413, f"The body is larger than {limit} bytes.", Connection="close")
+    return bytes(body)
+
+
+# --- answers -------------------------------------------------------------------------------------------------
+
+
+def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Spec: https://www.rfc-editor.org/rfc/rfc9457"""
+    content: dict[str, Any] = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    return JSONResponse(content, status, headers, media_type="application/problem+json")
+
+
+async def _send_refusal(error: SignalRError, scope: Scope, receive: Receive, send: Send) -> None:
+    headers = error.headers if isinstance(error, Refused) else None
+    await _problem(error.status_code, str(error), headers)(scope, receive, send)
+
+
+def _is_preflight(scope: Scope, headers: Headers) -> bool:
+    return scope["method"] == "OPTIONS" and "access-control-request-method" in headers and "origin" in headers
+
+
+def _preflight(headers: Headers) -> Response:
+    wanted = headers.get("access-control-request-headers", "")
+    allow = {"Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, DELETE", "Access-Control-Max-Age": "600"}
+    return Response(
+        status_code=204, headers=allow | ({"Access-Control-Allow-Headers": wanted} if wanted else {})
+    )
+
+
+def _with_cors(send: Send, origin: str) -> Send:
+    """Let the page at ``origin`` see the answer, errors included; without it, it sees no status even."""
+
+    async def send_with_cors(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["Access-Control-Allow-Origin"] = origin
+            headers["Access-Control-Allow-Credentials"] = "true"
+            headers.add_vary_header("Origin")
+        await send(message)
+
+    return send_with_cors
+
+
+async def _lifespan(receive: Receive, send: Send, shutdown: Callable[[], Any]) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.shutdown":
+            await shutdown()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        await send({"type": "lifespan.startup.complete"})

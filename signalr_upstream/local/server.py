@@ -1,0 +1,108 @@
+"""The port of the local service: uvicorn, set up for many WebSockets and for logs without secrets."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator
+
+import starlette.types as asgi
+import uvicorn
+
+from .session import MAX_MESSAGE
+
+GRACE = 3
+"""Seconds for requests that are being answered when the port is closed."""
+
+
+class HideQueries(logging.Filter):
+    """Cut queries off what uvicorn logs: they hold tokens. Wire dumps (DEBUG) hold headers, and are dropped."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record may pass; its arguments are changed."""
+        if record.levelno < logging.INFO:
+            return False
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                arg.split("?", 1)[0] if isinstance(arg, str) and "?" in arg else arg for arg in record.args
+            )
+        return True
+
+
+class Server:
+    """Serves ``app`` on one port. With ``localhost`` also on IPv6's loopback, where there is one."""
+
+    def __init__(self, app: asgi.ASGIApp, *, host: str, port: int) -> None:
+        self._app = app
+        self._host = host
+        self.port = port
+        self._server: _Uvicorn | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._filter = HideQueries()
+
+    async def start(self) -> None:
+        """Open the port and serve.
+
+        Raises:
+            OSError: the port cannot be opened.
+        """
+        sockets = self._open()
+        config = uvicorn.Config(
+            self._app,
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="websockets-sansio",
+            ws_per_message_deflate=False,  # 61 against 28 KiB a connection
+            ws_max_size=MAX_MESSAGE
+            + 1024,  # a little more than a message, so that the session says what is wrong
+            ws_ping_interval=None,  # the hub protocol has its own
+            timeout_graceful_shutdown=GRACE,
+        )
+        for logger in _loggers():
+            logger.addFilter(self._filter)
+        self._server = _Uvicorn(config)
+        self._task = asyncio.create_task(self._server.serve(sockets))
+        await self._server.serving.wait()
+
+    async def stop(self) -> None:
+        """Close the port and every connection."""
+        if self._server is None or self._task is None:
+            return
+        self._server.should_exit = True
+        await self._task
+        for logger in _loggers():
+            logger.removeFilter(self._filter)
+
+    def _open(self) -> list[socket.socket]:
+        first = "127.0.0.1" if self._host == "localhost" else self._host
+        family = socket.AF_INET6 if ":" in first else socket.AF_INET
+        sockets = [socket.create_server((first, self.port), family=family, backlog=2048)]
+        self.port = sockets[0].getsockname()[1]
+        if self._host == "localhost":
+            with contextlib.suppress(OSError):
+                sockets.append(socket.create_server(("::1", self.port), family=socket.AF_INET6, backlog=2048))
+        return sockets
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn inside another program: it says when it serves, and leaves signals to that program."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serving = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.serving.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _loggers() -> list[logging.Logger]:
+    return [logging.getLogger("uvicorn.error"), logging.getLogger("uvicorn.access")]

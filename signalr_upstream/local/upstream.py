@@ -1,0 +1,202 @@
+"""Calls to the upstream app: one HTTP POST an event, and what its answer means for the client.
+
+The app is reached by URL, or in this process with no socket between. A client that waits always gets an answer: what
+went wrong is said in the error of its completion, and logged.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+import starlette.types as asgi
+
+from ..auth import sign_connection
+from ..protocol import upstream as wire
+from ..protocol.messages import CloseConnection, Completion, Invocation, OpenConnection, UpstreamMessage
+from ..protocol.path import DEFAULT_PATTERN, expand_template
+
+TIMEOUT = 100.0
+"""Seconds an app has to answer: .NET's default, which the service and its emulator share."""
+
+RETRY_INTERVAL = 0.1
+"""Seconds between attempts to reach an app that is being restarted."""
+
+_IN_PROCESS = "http://app.localhost"
+
+_log = logging.getLogger("signalr_upstream.local")
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """The client on whose behalf the app is called.
+
+    Attributes:
+        hub: as the client wrote it.
+        claims: of its token, in order, as ``(type, value)``.
+        query: raw query string of the request that opened the transport, with its ``?``. Holds secrets.
+    """
+
+    connection_id: str
+    hub: str
+    user_id: str | None
+    claims: tuple[tuple[str, str], ...]
+    query: str
+
+    def __repr__(self) -> str:
+        return f"Caller({self.connection_id!r}, hub={self.hub!r})"
+
+
+class _Answer(NamedTuple):
+    status: int
+    body: bytes
+
+
+class _UnreachableError(Exception):
+    """No answer; the text says why."""
+
+
+class Upstream:
+    """The app behind the service.
+
+    Args:
+        app: an ASGI app in this process.
+        template: URL with ``{hub}``, ``{category}`` and ``{event}``, if the app is elsewhere.
+        keys: each makes one signature.
+        timeout: seconds for one call.
+        connect_patience: seconds for which a refused connection is tried again, since the app may be restarting.
+        transport: how HTTP requests travel; for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        app: asgi.ASGIApp | None = None,
+        template: str | None = None,
+        keys: Sequence[str],
+        timeout: float = TIMEOUT,
+        connect_patience: float = 0.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        if app is not None:
+            template = _IN_PROCESS + DEFAULT_PATTERN
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=("127.0.0.1", 0))
+        self._template = template
+        self._keys = tuple(keys)
+        self._timeout = timeout
+        self._patience = connect_patience
+        # Not shared with the REST client: no proxies, no redirects (they would carry the signature elsewhere).
+        self._client = httpx.AsyncClient(
+            transport=transport, trust_env=False, timeout=httpx.Timeout(None), limits=httpx.Limits()
+        )
+
+    def __repr__(self) -> str:
+        return f"<Upstream {self._where()}>"
+
+    async def aclose(self) -> None:
+        """Close the connections to the app."""
+        await self._client.aclose()
+
+    async def call(self, caller: Caller, message: UpstreamMessage, *, binary: bool) -> Completion | None:
+        """Tell the app. What comes back is for the client; None: it waits for nothing."""
+        category, event, body = _describe(message, binary=binary)
+        invocation_id = message.invocation_id or None if isinstance(message, Invocation) else None
+        try:
+            answer = await self._post(caller, category, event, body, binary=binary)
+        except _UnreachableError as error:
+            _log.warning("%s of hub %s: %s", event, caller.hub, error)
+            return Completion(invocation_id, error=f"Invocation failed, {error}") if invocation_id else None
+        if answer.status not in (200, 204):
+            _log.warning(
+                "%s of hub %s: the app at %s answered %d", event, caller.hub, self._where(), answer.status
+            )
+        if invocation_id is None:
+            return None
+        completion = wire.decode_answer(
+            answer.status, answer.body, invocation_id=invocation_id, binary=binary
+        )
+        if completion.error is not None:
+            _log.info("%s of hub %s: %s", event, caller.hub, completion.error)
+        return completion
+
+    async def _post(self, caller: Caller, category: str, event: str, body: bytes, *, binary: bool) -> _Answer:
+        if self._template is None:
+            raise _UnreachableError("no upstream app: start the local service with one")
+        url = expand_template(self._template, hub=caller.hub, category=category, event=event)
+        in_messagepack = binary and category == wire.MESSAGES
+        try:
+            headers = wire.encode_headers(
+                connection_id=caller.connection_id,
+                hub=caller.hub,
+                category=category,
+                event=event,
+                user_id=caller.user_id,
+                claims=caller.claims,
+                client_query=caller.query,
+                signature=sign_connection(caller.connection_id, self._keys),
+                content_type=wire.MESSAGEPACK_TYPE if in_messagepack else wire.JSON_TYPE,
+            )
+        except ValueError as error:
+            raise _UnreachableError(f"it cannot be sent to the app: {error}") from None
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._exchange(httpx.Request("POST", url, headers=headers, content=body))
+        except TimeoutError:
+            raise _UnreachableError(
+                f"the app at {self._where()} did not answer within {self._timeout:g} seconds"
+            ) from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise _UnreachableError(f"the app at {self._where()} failed: {_reason(error)}") from None
+
+    async def _exchange(self, request: httpx.Request) -> _Answer:
+        response = await self._connect(request)
+        try:
+            body = bytearray()
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > wire.MAX_ANSWER:
+                    break  # one byte over is enough to be told so
+            return _Answer(response.status_code, bytes(body))
+        finally:
+            await response.aclose()
+
+    async def _connect(self, request: httpx.Request) -> httpx.Response:
+        """Send; where nothing listens, wait for an app that is being restarted."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._patience
+        while True:
+            try:
+                return await self._client.send(request, stream=True)
+            except httpx.ConnectError:
+                if loop.time() >= until:
+                    raise
+            await asyncio.sleep(RETRY_INTERVAL)
+
+    def _where(self) -> str:
+        """The app's origin: the rest of the URL may hold a code."""
+        if self._template is None:
+            return "nowhere"
+        parts = urlsplit(self._template)
+        return (
+            "in this process"
+            if self._template.startswith(_IN_PROCESS)
+            else f"{parts.scheme}://{parts.hostname}"
+        )
+
+
+def _describe(message: UpstreamMessage, *, binary: bool) -> tuple[str, str, bytes]:
+    match message:
+        case OpenConnection():
+            return wire.CONNECTIONS, wire.CONNECTED, wire.encode_connected()
+        case CloseConnection():
+            return wire.CONNECTIONS, wire.DISCONNECTED, wire.encode_disconnected(message.error)
+        case Invocation():
+            return wire.MESSAGES, message.target, wire.encode_invocation(message, binary=binary)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, httpx.ConnectError):
+        return "nothing listens there"
+    return type(error).__name__  # the text may quote the URL
