@@ -129,7 +129,7 @@ class Admission:
             token = query.last("access_token")
         claims = self._check_token(token)
         if not self._lenient:
-            hub = query.last("hub") or ""
+            hub = _hub(query)
             self._check_audience(claims, lambda path, asked: path == "/client" and asked == hub.lower())
         return claims
 
@@ -142,7 +142,7 @@ class Admission:
 
     def hub_name(self, query: Query) -> str:
         """The hub a client wants to connect to."""
-        hub = ",".join(query.all("hub"))
+        hub = _hub(query)
         if not hub:
             raise Refused(400, "The query has no hub: connect to /client/?hub=<name>.")
         if not self._lenient:
@@ -175,6 +175,10 @@ class Admission:
             if fits(unquote(path).lower().rstrip("/"), (Query(query.encode()).last("hub") or "").lower()):
                 return
         raise _unauthorized("The audience is invalid: it must be the URL of this request, on this service.")
+
+
+def _hub(query: Query) -> str:
+    return ",".join(query.all("hub"))  # as ASP.NET reads a parameter that is given twice
 
 
 def read_claims(claims: Mapping[str, Any]) -> tuple[str | None, tuple[tuple[str, str], ...]]:

@@ -87,17 +87,15 @@ class Upstream:
         self._keys = tuple(keys)
         self._timeout = timeout
         self._patience = connect_patience
-        # Not shared with the REST client: no proxies, no redirects (they would carry the signature elsewhere).
-        self._client = httpx.AsyncClient(
-            transport=transport, trust_env=False, timeout=httpx.Timeout(None), limits=httpx.Limits()
-        )
+        # A bare transport: a client would log URLs, follow redirects with the signature, and use proxies.
+        self._transport = transport or httpx.AsyncHTTPTransport(trust_env=False, limits=httpx.Limits())
 
     def __repr__(self) -> str:
         return f"<Upstream {self._where()}>"
 
     async def aclose(self) -> None:
         """Close the connections to the app."""
-        await self._client.aclose()
+        await self._transport.aclose()
 
     async def call(self, caller: Caller, message: UpstreamMessage, *, binary: bool) -> Completion | None:
         """Tell the app. What comes back is for the client; None: it waits for nothing."""
@@ -106,11 +104,11 @@ class Upstream:
         try:
             answer = await self._post(caller, category, event, body, binary=binary)
         except _UnreachableError as error:
-            _log.warning("%s of hub %s: %s", event, caller.hub, error)
+            _log.warning("%r of hub %r: %s", event, caller.hub, error)
             return Completion(invocation_id, error=f"Invocation failed, {error}") if invocation_id else None
         if answer.status not in (200, 204):
             _log.warning(
-                "%s of hub %s: the app at %s answered %d", event, caller.hub, self._where(), answer.status
+                "%r of hub %r: the app at %s answered %d", event, caller.hub, self._where(), answer.status
             )
         if invocation_id is None:
             return None
@@ -118,7 +116,7 @@ class Upstream:
             answer.status, answer.body, invocation_id=invocation_id, binary=binary
         )
         if completion.error is not None:
-            _log.info("%s of hub %s: %s", event, caller.hub, completion.error)
+            _log.info("%r of hub %r: %s", event, caller.hub, completion.error)
         return completion
 
     async def _post(self, caller: Caller, category: str, event: str, body: bytes, *, binary: bool) -> _Answer:
@@ -154,7 +152,7 @@ class Upstream:
         response = await self._connect(request)
         try:
             body = bytearray()
-            async for chunk in response.aiter_raw():
+            async for chunk in response.stream:  # type: ignore[union-attr]  # always async here
                 body += chunk
                 if len(body) > wire.MAX_ANSWER:
                     break  # one byte over is enough to be told so
@@ -168,7 +166,7 @@ class Upstream:
         until = loop.time() + self._patience
         while True:
             try:
-                return await self._client.send(request, stream=True)
+                return await self._transport.handle_async_request(request)
             except httpx.ConnectError:
                 if loop.time() >= until:
                     raise
@@ -179,11 +177,7 @@ class Upstream:
         if self._template is None:
             return "nowhere"
         parts = urlsplit(self._template)
-        return (
-            "in this process"
-            if self._template.startswith(_IN_PROCESS)
-            else f"{parts.scheme}://{parts.hostname}"
-        )
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _describe(message: UpstreamMessage, *, binary: bool) -> tuple[str, str, bytes]:

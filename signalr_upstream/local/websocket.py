@@ -32,7 +32,7 @@ class WebSocketTransport:
     def __init__(self, send: asgi.Send, *, max_unsent: int = MAX_UNSENT) -> None:
         self._send = send
         self._max_unsent = max_unsent
-        self._unsent: deque[asgi.Message] = deque()
+        self._unsent: deque[tuple[asgi.Message, int]] = deque()
         self._unsent_size = 0
         self._writer: asyncio.Task[None] | None = None
         self._closing = False
@@ -56,11 +56,11 @@ class WebSocketTransport:
         if self._writer is None:
             self._start(message)
             return
-        self._unsent.append(message)
+        self._unsent.append((message, size))
         self._unsent_size += size
         if self._unsent_size > self._max_unsent:
             self._unsent.clear()
-            self._unsent.append({"type": "websocket.close", "code": TRY_AGAIN_LATER})
+            self._unsent.append(({"type": "websocket.close", "code": TRY_AGAIN_LATER}, 0))
             self._closing = True
 
     def _start(self, message: asgi.Message) -> None:
@@ -79,8 +79,8 @@ class WebSocketTransport:
         try:
             await rest
             while self._unsent:
-                message = self._unsent.popleft()
-                self._unsent_size -= len(message.get("bytes") or message.get("text") or b"")
+                message, size = self._unsent.popleft()
+                self._unsent_size -= size
                 await self._send(message)
         except (OSError, RuntimeError):
             self._closing = True
