@@ -1,0 +1,1 @@
+"""The real clients, each in its own process, against ``signalr-upstream`` as a user starts it."""
