@@ -129,11 +129,10 @@ class UpstreamApp(Starlette):
         )
         limits = Limits(max_body_size, max_concurrent_calls, body_timeout, handler_timeout)
         self._calls = Calls(self, self._routes, limits=limits, code=code, debug=debug)
-        own = [
-            negotiate_route(self, self._routes.find_hub, cors_origins),
-            *(_HEALTH_ROUTES if health else ()),
-        ]
+        own = [negotiate_route(self, self._routes.find_hub, cors_origins)]
         super().__init__(routes=[*routes, *own], middleware=middleware, lifespan=self._run_lifespan)
+        if health:
+            self.add_health_routes()
         self.router.default = self._unmatched
         for hub in hubs:
             hub.attach(self)
@@ -240,6 +239,12 @@ class UpstreamApp(Starlette):
         for client in self._clients.values():
             await client.aclose()
 
+    def add_health_routes(self) -> None:
+        """Serve ``/healthz`` and ``/readyz``, also where one of the app's own routes takes every path."""
+        for route in _HEALTH_ROUTES:
+            if route not in self.router.routes:
+                self.router.routes.insert(0, route)
+
     def expire_calls(self) -> None:
         """Answer what still runs like a time-out; the end of a shutdown's patience."""
         self._calls.time_limits.expire_all()
@@ -287,8 +292,11 @@ class UpstreamApp(Starlette):
 
 
 def _is_upstream_call(headers: Sequence[tuple[bytes, bytes]]) -> bool:
-    # The service puts its headers first, so this usually ends after a few.
-    return any(name.startswith(HEADER_PREFIX) for name, _ in headers)
+    # A plain loop: this runs for every request, and the service's own headers are among the first.
+    for name, _ in headers:
+        if name.startswith(HEADER_PREFIX):
+            return True
+    return False
 
 
 def _whole_name(hub: Hub, name: str | None) -> str:

@@ -12,10 +12,23 @@ from msgspec import Struct
 from starlette.types import Scope
 
 from .context import Service
-from .errors import NoHandlerError, UpstreamError
+from .errors import MediaTypeError, NoHandlerError, UpstreamError
 from .hub import Handler, Hub
 from .protocol.path import PathPattern
-from .protocol.upstream import CATEGORY, CONNECTED, CONNECTIONS, DISCONNECTED, EVENT, HUB, decode_header
+from .protocol.upstream import (
+    CATEGORY,
+    CONNECTED,
+    CONNECTIONS,
+    CONTENT_ENCODING,
+    CONTENT_TYPE,
+    DISCONNECTED,
+    EVENT,
+    HUB,
+    JSON_TYPE,
+    MESSAGEPACK_TYPE,
+    MESSAGES,
+    decode_header,
+)
 
 logger = logging.getLogger("signalr_upstream")
 
@@ -23,23 +36,24 @@ MAX_ROUTES = 4096  # spellings of registered names that are remembered; clients 
 MAX_HINTS = 20  # unknown events a process explains; clients choose the events
 
 Headers = Mapping[bytes, bytes]
+_Spelling = tuple[bytes | str | None, ...]
 
 
 class Route(Struct, frozen=True):
     """All that is known about one spelling of (hub, category, event).
 
     Attributes:
-        path_suffix: how the raw path ends when nothing on the way touched it.
         handler: None for what nobody handles.
+        binary: whether the body is MessagePack.
     """
 
     hub: str
     category: str
     event: str
-    path_suffix: bytes
     service: Service
     handler: Handler | None
     is_known_hub: bool
+    binary: bool
 
     @property
     def is_connection_event(self) -> bool:
@@ -69,16 +83,16 @@ class Routes:
         self._service_of = service_of
         self._path = path
         self._prefix = f"{application.lower()}_" if application else ""
-        self._known: dict[tuple[bytes | None, bytes | None, bytes | None], Route] = {}
+        self._known: dict[_Spelling, Route] = {}
         self._explained: set[str] = set()
 
     def forget(self) -> None:
         """Look everything up again: the app was connected to another service."""
         self._known.clear()
 
-    def seen(self, headers: Headers) -> Route | None:
-        """The route of a call whose spelling was seen before."""
-        return self._known.get((headers.get(HUB), headers.get(CATEGORY), headers.get(EVENT)))
+    def seen(self, scope: Scope, headers: Headers) -> Route | None:
+        """The route of a call that passed ``find`` before, spelled exactly like this."""
+        return self._known.get(_spelling(scope, headers))
 
     def service(self, headers: Headers) -> Service:
         """The service whose keys check a call that has no route yet."""
@@ -88,48 +102,46 @@ class Routes:
         """The hub that answers to ``name``: the one called so, else the most specific family."""
         return next((hub for hub in self._hubs if hub.serves(name)), None)
 
-    def find(self, headers: Headers) -> Route:
-        """The route of a call.
+    def find(self, scope: Scope, headers: Headers) -> Route:
+        """The route of a call, after every check that its path and headers allow.
 
         Raises:
-            UpstreamError: a header is missing.
+            UpstreamError: a header is missing, or the path disagrees with the headers.
+            MediaTypeError: there is a handler, but the body is neither JSON nor MessagePack, or compressed.
         """
         for name in (HUB, CATEGORY, EVENT):
             if not headers.get(name):
                 raise UpstreamError(f"the header {name.decode()} is missing or empty")
         hub, category, event = (decode_header(headers[name]) for name in (HUB, CATEGORY, EVENT))
+        self._check_path(scope, hub, category, event)
         found = self.find_hub(self._plain_name(hub))
+        handler = found.lookup(category, event) if found else None
         route = Route(
             hub=self._plain_name(hub),
             category=category.lower(),
             event=event,
-            path_suffix=self._path.suffix(hub=hub, category=category, event=event) if self._path else b"",
             service=self._service_of(found),
-            handler=found.lookup(category, event) if found else None,
+            handler=handler,
             is_known_hub=found is not None,
+            binary=handler is not None and _is_msgpack(headers, category.lower()),
         )
-        if route.handler is not None and len(self._known) < MAX_ROUTES:
-            self._known[headers[HUB], headers[CATEGORY], headers[EVENT]] = route
+        if handler is not None and len(self._known) < MAX_ROUTES:
+            self._known[_spelling(scope, headers)] = route
         return route
 
-    def check_path(self, scope: Scope, route: Route) -> None:
-        """Compare the path with the headers, as tolerantly as proxies make it necessary.
-
-        Raises:
-            UpstreamError: they disagree. The log has both.
-        """
-        raw_path = scope.get("raw_path") or urllib.parse.quote(scope["path"]).encode()
-        if self._path is None or raw_path.endswith(route.path_suffix):
+    def _check_path(self, scope: Scope, hub: str, category: str, event: str) -> None:
+        """Compare the path with the headers, as tolerantly as proxies make it necessary."""
+        if self._path is None:
             return
-        hub = self._prefix + route.hub
-        if not self._path.agrees(raw_path, hub=hub, category=route.category, event=route.event):
+        raw_path = scope.get("raw_path") or urllib.parse.quote(scope["path"]).encode()
+        if not self._path.agrees(raw_path, hub=hub, category=category, event=event):
             logger.warning(
                 "path %r does not agree with the headers of an upstream call, which say hub %r, category %r, event %r; "
                 "expected %r behind any prefix",
                 raw_path.decode("latin-1"),
                 hub,
-                route.category,
-                route.event,
+                category,
+                event,
                 self._path.template,
             )
             raise UpstreamError(
@@ -166,3 +178,27 @@ class Routes:
     def _plain_name(self, hub: str) -> str:
         """The hub's name without the application's prefix; "" if it belongs to another application."""
         return hub[len(self._prefix) :] if hub.lower().startswith(self._prefix) else ""
+
+
+def _spelling(scope: Scope, headers: Headers) -> _Spelling:
+    """All that ``Routes.find`` looks at, byte for byte."""
+    get = headers.get
+    return (
+        scope.get("raw_path"),
+        get(HUB),
+        get(CATEGORY),
+        get(EVENT),
+        get(CONTENT_TYPE),
+        get(CONTENT_ENCODING),
+    )
+
+
+def _is_msgpack(headers: Headers, category: str) -> bool:
+    if headers.get(CONTENT_ENCODING, b"identity").lower() != b"identity":
+        raise MediaTypeError("the body is compressed; the service never does that")
+    media_type = headers.get(CONTENT_TYPE, b"").decode("latin-1").partition(";")[0].strip().lower()
+    if media_type == JSON_TYPE:
+        return False
+    if media_type == MESSAGEPACK_TYPE and category == MESSAGES:
+        return True
+    raise MediaTypeError(f"the body has to be {JSON_TYPE} or, for messages, {MESSAGEPACK_TYPE}")

@@ -48,10 +48,6 @@ class PathPattern:
             re.IGNORECASE | re.DOTALL,
         )
 
-    def suffix(self, *, hub: str, category: str, event: str) -> bytes:
-        """How the raw path of this call ends when nothing on the way touched it."""
-        return expand_template(self.template, hub=hub, category=category, event=event).encode()
-
     def agrees(self, raw_path: bytes, *, hub: str, category: str, event: str) -> bool:
         """Whether a raw path may be the one of this call."""
         values = {"hub": hub, "category": category, "event": event}

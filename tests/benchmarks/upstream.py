@@ -9,8 +9,10 @@ before it is timed. Judged is the CPU time of the server per request: the baseli
 
 import argparse
 import hashlib
+import json
 import os
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -37,14 +39,17 @@ UVICORN = [
     "--http",
     "httptools",
 ]
+RUN = ["-m", "signalr_upstream.cli", "run", "--log-level", "warning"]
 OURS = "signalr-upstream"
+FLASK = "Flask on gunicorn"
+EXPECTED = {"type": 3, "invocationId": "0", "result": "hello world from a client"}
 SERVERS = {
     # name: (arguments of the interpreter, port option, folder, lowest ratio that is good enough)
-    OURS: (["-m", "signalr_upstream.cli", "run", "our_app:app"], "--port", HERE, 1.0),
+    OURS: ([*RUN, "our_app:app"], "--port", HERE, 1.0),
     "bare ASGI function": ([*UVICORN, "bare_asgi:app"], "--port", BASELINES, 0.78),
     "Starlette by hand": ([*UVICORN, "starlette_app:app"], "--port", BASELINES, 1.3),
     "FastAPI": ([*UVICORN, "fastapi_app:app"], "--port", BASELINES, 3.5),
-    "Flask on gunicorn": (
+    FLASK: (
         [
             "-m",
             "gunicorn",
@@ -81,29 +86,26 @@ class Server:
         self.cpu: list[float] = []  # seconds a request
 
     def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/none", timeout=1).close()
-                return
-            except urllib.error.HTTPError:
-                return
-            except OSError:
-                if time.monotonic() > deadline or self.process.poll() is not None:
-                    raise SystemExit(f"{self.name} did not start") from None
-                time.sleep(0.05)
+        wait_for_port(self.port, self.process)
 
     def cpu_seconds(self) -> float:
         """User and system time of the process and, for gunicorn, its worker."""
         return sum(_cpu_seconds(pid) for pid in [self.process.pid, *_children(self.process.pid)])
 
     def verify(self) -> None:
-        """Look at every answer once, in a run of its own."""
+        """Look at the answers before they are timed: here, and at every answer of a run of wrk's own."""
+        for _ in range(20):
+            with urllib.request.urlopen(signed_request(self.port), timeout=5) as response:
+                body: bytes = response.read()
+            if not body.endswith(b"\x1e") or json.loads(body[:-1]) != EXPECTED:
+                raise SystemExit(f"{self.name} answers wrongly: {body!r}")
+        if self.name == FLASK:
+            return  # json.dumps puts a space behind the colon, which upstream.lua does not expect
         output = self._wrk(1, {"VERIFY": "1"})
         if "wrong answers: 0\n" not in output or "Non-2xx" in output:
             raise SystemExit(f"{self.name} answers wrongly:\n{output}")
 
-    def run(self, seconds: float, *, count: bool = True) -> None:
+    def run(self, seconds: int, *, count: bool = True) -> None:
         before = self.cpu_seconds()
         output = self._wrk(seconds, {})
         used = self.cpu_seconds() - before
@@ -114,13 +116,13 @@ class Server:
             self.rates.append(float(re.search(r"Requests/sec:\s*([\d.]+)", output)[1]))  # type: ignore[index]
             self.cpu.append(used / int(found[1]))
 
-    def _wrk(self, seconds: float, environment: dict[str, str]) -> str:
+    def _wrk(self, seconds: int, environment: dict[str, str]) -> str:
         return subprocess.run(
             [
                 "wrk",
                 "-t1",
                 "-c32",
-                f"-d{seconds:g}s",
+                f"-d{seconds}s",
                 "-s",
                 "upstream.lua",
                 f"http://127.0.0.1:{self.port}{URL_PATH}",
@@ -131,6 +133,30 @@ class Server:
             text=True,
             check=True,
         ).stdout
+
+
+def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
+    """Return when somebody listens."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise SystemExit(f"{process.args!r} did not start") from None
+            time.sleep(0.05)
+
+
+def signed_request(port: int) -> urllib.request.Request:
+    """The request of upstream.lua."""
+    script = (BASELINES / "upstream.lua").read_text()
+    headers = dict(re.findall(r'wrk\.headers\["([^"]+)"\] = "([^"]*)"', script))
+    headers["X-ASRS-Event"] = "echo"
+    body = json.dumps(
+        {"type": 1, "invocationId": "0", "target": "echo", "arguments": ["hello world from a client", 42]}
+    )
+    return urllib.request.Request(f"http://127.0.0.1:{port}{URL_PATH}", body.encode(), headers, method="POST")
 
 
 def _children(pid: int) -> list[int]:
@@ -155,7 +181,7 @@ def running() -> Iterator[list[Server]]:
             server.process.wait()
 
 
-def measure(rounds: int, seconds: float) -> None:
+def measure(rounds: int, seconds: int) -> None:
     with running() as servers:
         for server in servers:
             server.verify()
@@ -165,7 +191,7 @@ def measure(rounds: int, seconds: float) -> None:
                 server.run(seconds)
     ours = next(server for server in servers if server.name == OURS)
     our_rate, our_cpu = statistics.median(ours.rates), statistics.median(ours.cpu)
-    print(f"\n{rounds} interleaved rounds of {seconds:g} s, medians; one worker each, 32 connections\n")
+    print(f"\n{rounds} interleaved rounds of {seconds} s, medians; one worker each, 32 connections\n")
     print(
         "| server | requests/s | CPU µs a request | theirs over ours, CPU | bar | ours over theirs, requests/s |"
     )
@@ -189,14 +215,7 @@ def idle_memory(arguments: list[str], folder: Path, port: int) -> float:
         env={**os.environ, "PYTHONPATH": f"{folder}:{REPOSITORY}"},
     )
     try:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/none", timeout=1).close()
-            except urllib.error.HTTPError:
-                break
-            except OSError:
-                time.sleep(0.05)
+        wait_for_port(port, server)
         status = Path(f"/proc/{server.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s*(\d+)", status)[1]) / 1024  # type: ignore[index]
     finally:
@@ -224,7 +243,7 @@ def import_time(module: str) -> float:
 
 def measure_start() -> None:
     plain = [*UVICORN, "starlette_idle:app"]
-    ours = idle_memory(["-m", "signalr_upstream.cli", "run", "our_app:app"], HERE, 18930)
+    ours = idle_memory([*RUN, "our_app:app"], HERE, 18930)
     theirs = idle_memory(plain, HERE, 18931)
     our_import, their_import = import_time("our_app"), import_time("starlette_idle, uvicorn")
     print("\n| | ours | bare Starlette app | ratio | bar |\n|---|---|---|---|---|")
@@ -239,7 +258,7 @@ def measure_start() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--seconds", type=int, default=2)
     options = parser.parse_args()
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores; baselines (SHA-256):")
     for path in sorted(BASELINES.glob("*.*")):
