@@ -1,0 +1,136 @@
+"""The end of a served process, and the end of sockets that only wait."""
+
+import asyncio
+import logging
+import math
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+_logger = logging.getLogger(__name__)
+
+HEAD_TIMEOUT = 10.0
+"""Seconds for a complete request head. The service needs milliseconds; a socket that only waits costs a
+file descriptor, and a few thousand of them all of the process's."""
+
+LINGER = 1.0
+"""Seconds during which the port is closed and calls on open connections are answered with
+``Connection: close``, so that busy callers leave without losing a call to a closed socket."""
+
+LAST_ANSWERS = 2
+"""Seconds to write the answers of calls that ran out of time, before their tasks are cancelled."""
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server with an orderly end.
+
+    Args:
+        config: uvicorn's own options.
+        drain_delay: seconds that calls are still taken after SIGTERM, for the load balancer to notice
+            that ``/readyz`` says 503. None for Ctrl-C.
+        drain_timeout: seconds that running calls have once the port is closed.
+        on_drain: called when the end begins.
+        on_expire: called when ``drain_timeout`` is over, to answer what still runs.
+        parent: end when this process is no longer our parent.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        drain_delay: float,
+        drain_timeout: float,
+        on_drain: Callable[[], None],
+        on_expire: Callable[[], None],
+        parent: int | None = None,
+    ) -> None:
+        super().__init__(config)
+        config.timeout_graceful_shutdown = math.ceil(drain_timeout) + LAST_ANSWERS
+        self._drain_delay = drain_delay
+        self._drain_timeout = drain_timeout
+        self._on_drain = on_drain
+        self._on_expire = on_expire
+        self._parent = parent
+        self._first_signal: int | None = None
+        self._heads = SlowHeads()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._first_signal is None:
+            self._first_signal = sig
+        super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # once a second
+            self._heads.close_slow(self.server_state.connections, now=time.monotonic())
+            if self._parent is not None and os.getppid() != self._parent:
+                self.should_exit = True
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_drain()
+        if self._first_signal != signal.SIGINT:
+            await self._drain()
+        expiry = asyncio.get_running_loop().call_later(self._drain_timeout, self._on_expire)
+        await super().shutdown(sockets)
+        expiry.cancel()
+
+    async def _drain(self) -> None:
+        _logger.info("draining: calls are taken for %g more seconds", self._drain_delay)
+        async for counter in self._ticks(self._drain_delay):
+            await self.on_tick(counter)
+        self.config.encoded_headers.append((b"connection", b"close"))
+        # In place: answers that are being written hold this very list.
+        self.server_state.default_headers.append((b"connection", b"close"))
+        for server in self.servers:
+            server.close()
+        async for _ in self._ticks(LINGER):
+            if not self.server_state.connections:
+                break
+
+    async def _ticks(self, seconds: float) -> AsyncIterator[int]:
+        for counter in range(round(seconds * 10)):
+            if self.force_exit:
+                return
+            yield counter
+            await asyncio.sleep(0.1)
+
+
+class SlowHeads:
+    """Finds the connections that have waited for a complete request head too long, and closes them.
+
+    It looks at all connections once a second and adds nothing to a request.
+    """
+
+    def __init__(self) -> None:
+        # The request before the missing one (None at first), and when we first saw the connection so.
+        self._waiting: dict[Any, tuple[object, float]] = {}
+
+    def close_slow(self, connections: Iterable[Any], *, now: float) -> None:
+        """Close what waits for ``HEAD_TIMEOUT`` or more at ``now``."""
+        waiting: dict[Any, tuple[object, float]] = {}
+        for connection in connections:
+            if not _is_without_head(connection):
+                continue
+            last, since = self._waiting.get(connection, (None, now))
+            if last is not connection.cycle:
+                since = now
+            if now - since >= HEAD_TIMEOUT:
+                connection.transport.close()
+            else:
+                waiting[connection] = (connection.cycle, since)
+        self._waiting = waiting
+
+
+def _is_without_head(connection: Any) -> bool:
+    # uvicorn has no such setting. Its HTTP protocols, over httptools and h11 alike, hold the request
+    # in `cycle` from its complete head on, and run the keep-alive timer until the next one's first byte.
+    if not hasattr(connection, "timeout_keep_alive_task"):
+        return False  # a WebSocket
+    between_requests = connection.cycle is None or connection.cycle.response_complete
+    return between_requests and connection.timeout_keep_alive_task is None

@@ -1,0 +1,20 @@
+"""What the flags of all commands have in common."""
+
+from functools import partial
+
+import click
+
+# The help text names the environment variable and the default of every flag.
+option = partial(click.option, show_default=True, show_envvar=True)
+
+# A flag that loosens a check: it must be typed, an environment variable cannot set it.
+loosening_flag = partial(click.option, is_flag=True, allow_from_autoenv=False)
+
+app_argument = click.argument("app", envvar="SIGNALR_UPSTREAM_APP", metavar="APP")
+
+app_dir_option = option(
+    "--app-dir",
+    type=click.Path(exists=True, file_okay=False),
+    default=".",
+    help="Folder to import APP from.",
+)

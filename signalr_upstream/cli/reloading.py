@@ -1,0 +1,132 @@
+"""Run an app in a child process, beside a local service, and restart it when code changes.
+
+The service stays in this process, so clients stay connected while the app restarts: the service
+holds their calls back until the app listens again.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import click
+from watchfiles import PythonFilter, awatch
+
+from ..connection_string import DEFAULT_SETTING
+from ..local import LocalService
+
+# Seconds that upstream calls wait for an app that does not listen: longer than a restart takes.
+CONNECT_PATIENCE = 15.0
+
+# Seconds an app has to end before it is killed: running calls get one second to finish (app_process).
+END_PATIENCE = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Development:
+    """What ``dev`` runs, and where. Both ports are on loopback."""
+
+    app: str
+    app_dir: str
+    port: int
+    service_port: int
+    path: str
+    reload_dirs: tuple[str, ...]
+    cors_origins: tuple[str, ...] = ()
+
+
+async def develop(development: Development) -> None:
+    """Run the app and the service until SIGINT or SIGTERM."""
+    stop = stop_on_signals()
+    service = LocalService(
+        upstream=f"http://127.0.0.1:{development.port}{development.path}",
+        port=development.service_port,
+        cors_origins=development.cors_origins,
+        connect_patience=CONNECT_PATIENCE,
+    )
+    async with service:
+        _announce(development, service)
+        app = await AppProcess.start(development, service.connection_string)
+        try:
+            async for changes in awatch(
+                *development.reload_dirs, watch_filter=PythonFilter(), stop_event=stop, debounce=200
+            ):
+                names = ", ".join(sorted({Path(path).name for _, path in changes}))
+                click.echo(f"{names} changed: restarting the app")
+                await app.end()
+                app = await AppProcess.start(development, service.connection_string)
+        finally:
+            await app.end()
+
+
+def _announce(development: Development, service: LocalService) -> None:
+    click.echo(f"  app                 http://localhost:{development.port}")
+    click.echo(f"  local service       {service.url}")
+    click.echo(f"  connection string   {service.connection_string}")
+    folders = ", ".join(os.path.abspath(folder) for folder in development.reload_dirs)
+    click.echo(f"Saving a Python file in {folders} restarts the app. Ctrl-C ends both.")
+
+
+class AppProcess:
+    """One run of the app, in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._report = asyncio.create_task(_report_end(process))
+
+    @classmethod
+    async def start(cls, development: Development, connection_string: str) -> Self:
+        """Start the app. That it cannot be imported is told on the terminal, not raised."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "signalr_upstream.cli.app_process"),
+            *(development.app, development.app_dir, str(development.port)),
+            # Read also by a client that the app makes outside of an UpstreamApp.
+            env={**os.environ, DEFAULT_SETTING: connection_string},
+        )
+        return cls(process)
+
+    async def end(self) -> None:
+        """End the app and wait until it is gone."""
+        self._report.cancel()
+        if self._process.returncode is None:
+            self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), END_PATIENCE)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+
+async def _report_end(process: asyncio.subprocess.Process) -> None:
+    status = await process.wait()
+    click.echo(f"The app has ended with status {status}. It starts again when a Python file is saved.")
+
+
+def pick_port(user: str, port: int, *, fixed: bool) -> int:
+    """A port of loopback that is free now: ``port``, or any other where ``port`` is only a default.
+
+    Raises:
+        click.ClickException: the port that was asked for is taken.
+    """
+    try:
+        with socket.create_server(("127.0.0.1", port)) as probe:
+            return int(probe.getsockname()[1])
+    except OSError as exc:
+        if fixed:
+            raise click.ClickException(f"port {port} for {user} cannot be used: {exc.strerror}") from exc
+    click.echo(f"Port {port} is taken, so {user} gets another one.")
+    return pick_port(user, 0, fixed=True)
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGINT and SIGTERM set; to be called on the event loop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Not loop.add_signal_handler, which Windows does not have.
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    return stop

@@ -1,0 +1,84 @@
+"""Several worker processes on one port: start, replace what dies, end together."""
+
+import logging
+import logging.config
+import os
+import signal
+import socket
+import time
+from multiprocessing import connection, get_context
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+
+from uvicorn.config import STARTUP_FAILURE
+
+from .logs import log_config
+from .serving import Serving, serve
+
+_logger = logging.getLogger(__name__)
+
+# A worker that dies is replaced at once, but not faster than once in this many seconds.
+RESTART_PAUSE = 1.0
+
+_spawn = get_context("spawn")
+
+
+class Workers:
+    """The parent of ``count`` worker processes, which all accept from one listening socket."""
+
+    def __init__(self, serving: Serving, count: int) -> None:
+        self._serving = serving
+        self._count = count
+        self._stopping = False
+        self._processes: list[SpawnProcess] = []
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT. Returns the exit status: 0 after an orderly end."""
+        logging.config.dictConfig(log_config(self._serving.log_format, self._serving.log_level))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        family = socket.AF_INET6 if ":" in self._serving.host else socket.AF_INET
+        address = (self._serving.host.strip("[]"), self._serving.port)
+        with socket.create_server(address, family=family, backlog=2048) as listener:
+            _logger.info("%d workers on http://%s:%d", self._count, address[0], listener.getsockname()[1])
+            self._processes = [self._start(listener) for _ in range(self._count)]
+            status = self._watch(listener)
+        self._end()
+        return status
+
+    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _start(self, listener: socket.socket) -> SpawnProcess:
+        process = _spawn.Process(target=_work, args=(self._serving, listener, os.getpid()))
+        process.start()
+        return process
+
+    def _watch(self, listener: socket.socket) -> int:
+        while not self._stopping:
+            connection.wait([process.sentinel for process in self._processes], timeout=0.2)
+            for index, process in enumerate(self._processes):
+                if self._stopping or process.exitcode is None:
+                    continue
+                if process.exitcode == STARTUP_FAILURE:
+                    # Another try would end the same way.
+                    _logger.error("a worker could not start: ending")
+                    return STARTUP_FAILURE
+                _logger.error("worker %d ended with status %d: replacing it", process.pid, process.exitcode)
+                time.sleep(RESTART_PAUSE)
+                self._processes[index] = self._start(listener)
+        return 0
+
+    def _end(self) -> None:
+        deadline = time.monotonic() + self._serving.longest_end + 5
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.exitcode is None:
+                _logger.error("worker %d does not end: killing it", process.pid)
+                process.kill()
+
+
+def _work(serving: Serving, listener: socket.socket, parent: int) -> None:
+    raise SystemExit(serve(serving, [listener], parent=parent))
