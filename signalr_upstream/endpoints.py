@@ -1,11 +1,15 @@
 """Which SignalR service: the configured endpoints, and whose key an upstream call was signed with."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Self
 
 from .auth import SignatureVerifier
 from .connection_string import DEFAULT_SETTING, Endpoint, counts_as_none, load_endpoints, unusable_keys_reason
 from .errors import NoKeysError
+
+MAX_PROVEN = 4096
+"""Connections whose signature is recognised: about 2 MiB, and the busy ones stay."""
 
 
 class Endpoints:
@@ -31,7 +35,9 @@ class Endpoints:
             if not counts_as_none(key):
                 owners.setdefault(key, alone)
         self._owners = tuple(owners.values())
-        self._verifier = SignatureVerifier(tuple(owners))
+        # A connection's signature never changes: it is worked out once and then recognised. What is refused is
+        # not remembered, and a look-up by hash tells nobody how much of a guess was right.
+        self._verify = lru_cache(MAX_PROVEN)(SignatureVerifier(tuple(owners)).verify)
 
     @classmethod
     def load(
@@ -74,7 +80,7 @@ class Endpoints:
             SignatureError: it is made with none of our keys.
         """
         self.require_keys()
-        return self._owners[self._verifier.verify(signature, connection_id)]
+        return self._owners[self._verify(signature, connection_id)]
 
     def require_keys(self) -> None:
         """Raise NoKeysError, which says why, if no upstream call can be verified."""
