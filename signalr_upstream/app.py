@@ -8,9 +8,8 @@ import os
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-import httpx
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -33,6 +32,9 @@ from .protocol.upstream import HEADER_PREFIX
 from .reply import problem, send_reply
 from .routing import Routes
 from .transport import Transport
+
+if TYPE_CHECKING:  # see httpx_transport
+    import httpx
 
 MAX_BODY_SIZE = 1024 * 1024
 """Bytes. Clients' messages are small; the service itself takes at most 1 MB over REST."""
@@ -93,7 +95,7 @@ class UpstreamApp(Starlette):
         insecure: bool = False,
         health: bool = False,
         seal_key: str | None = None,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: "httpx.AsyncClient | None" = None,
         routes: Sequence[BaseRoute] = (),
         middleware: Sequence[Middleware] | None = None,
         lifespan: Lifespan["UpstreamApp"] | None = None,
@@ -103,6 +105,8 @@ class UpstreamApp(Starlette):
         _check_distinct(hubs)
         if application:
             check_name("application", application)
+        if code is not None and not code.strip():
+            raise ConfigurationError("code is empty: everybody would know it. Leave it out, or set a secret")
         if seal_key is not None and counts_as_none(seal_key):
             raise ConfigurationError("seal_key is empty, a placeholder, or shorter than 32 bytes")
         try:
@@ -293,7 +297,7 @@ class UpstreamApp(Starlette):
 
 def _is_upstream_call(headers: Sequence[tuple[bytes, bytes]]) -> bool:
     # A plain loop: this runs for every request, and the service's own headers are among the first.
-    for name, _ in headers:
+    for name, _ in headers:  # noqa: SIM110
         if name.startswith(HEADER_PREFIX):
             return True
     return False

@@ -3,9 +3,7 @@
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Self
-
-import httpx
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from .connection_string import Endpoint
 from .delivery import Delivery, Request
@@ -13,7 +11,10 @@ from .endpoints import Endpoints
 from .errors import NotFoundError, PartialDelivery, ServiceError
 from .protocol import rest
 from .protocol.rest import Operation
-from .transport import HttpxTransport, Transport
+from .transport import Transport
+
+if TYPE_CHECKING:  # see httpx_transport
+    import httpx
 
 MAX_TTL: Final = 2**31 - 1
 """Seconds; the service reads an int32."""
@@ -47,7 +48,7 @@ class ServiceClient:
         endpoints: Endpoints | None = None,
         application: str = "",
         transport: Transport | None = None,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: "httpx.AsyncClient | None" = None,
         timeout: float = 10.0,
         api_version: str = rest.API_VERSION,
     ) -> None:
@@ -55,9 +56,13 @@ class ServiceClient:
             rest.check_name("application", application)
         if endpoints is None:
             endpoints = Endpoints.load(connection_string, environ=os.environ)
+        if transport is None:
+            from .httpx_transport import HttpxTransport  # noqa: PLC0415 - see there
+
+            transport = HttpxTransport(http_client)
         self._delivery = Delivery(
             endpoints,
-            transport or HttpxTransport(http_client),
+            transport,
             application=application,
             timeout=timeout,
             api_version=api_version,

@@ -1,5 +1,13 @@
-"""What memory and import time are compared with: a Starlette app that does nothing."""
+"""What memory and import time are compared with: a bare Starlette app."""
 
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
-app = Starlette()
+
+def index(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("ok")
+
+
+app = Starlette(routes=[Route("/", index)])
