@@ -5,9 +5,11 @@
 It writes ``trigger_exchanges.jsonl`` (every exchange of Microsoft's Functions extension) and
 ``upstream_exchanges.jsonl`` (of Microsoft's emulator: one exchange for each different body, header shape and answer;
 none with a body over ``MAX_BODY`` bytes; what is there for its body or answer only has the first row's connection id,
-user, query and signature, and says ``"for": "body"``). Headers are stored as differences to ``DEFAULTS``, which is the first line
-of each file: ``null`` takes a header away, a list gives it several lines, and ``~`` stands for ``X-ASRS-``. A body that
-is not UTF-8 is stored in hexadecimal as ``{"hex": "..."}``.
+user, query and signature, and says ``"for": "body"``).
+
+Headers are stored as differences to ``DEFAULTS``, which is the first line of each file: ``null`` takes a header away,
+a list gives it several lines, and ``~`` stands for ``X-ASRS-``. A body that is not UTF-8 is stored in hexadecimal as
+``{"hex": "..."}``. A status that is not there is 200.
 """
 
 import base64
@@ -21,7 +23,7 @@ MAX_BODY = 2048
 Row = dict[str, Any]
 _LEFT_OUT = ("host", "traceparent", "content-length")
 _OF_THE_BODY = ("X-ASRS-Category", "X-ASRS-Event", "Content-Type")
-_SEEN_DEFAULTS = {"error": None, "arguments": [], "query": {"hub": "chat", "id": "abc"}}
+_SEEN_DEFAULTS: Row = {"error": None, "arguments": [], "query": {"hub": "chat", "id": "abc"}}
 
 
 def main(source: Path) -> None:
@@ -125,7 +127,8 @@ def _client_saw(row: Row) -> str:
     saw = row["client_saw"] or {}
     if "error" in saw:
         error = saw["error"]
-        return "error " + (error["message"] if isinstance(error, dict) else error.removeprefix("Error: "))
+        text: str = error["message"] if isinstance(error, dict) else error.removeprefix("Error: ")
+        return "error " + text
     return "result" if "result" in saw else "nothing"
 
 
