@@ -192,7 +192,8 @@ class Target:
             InvalidNameError: a name that the service does not take; nothing was sent.
             TooLargeError: more than 1 MB; nothing was sent.
             DeliveryUnknown: the service may have taken it, but did not say so.
-            PartialDelivery: several targets or endpoints, and not all have it: ``errors`` by target.
+            PartialDelivery: several targets, or several endpoints for one, and not all took it: ``errors`` by
+                target or by endpoint.
             ServiceError: the service did not take it; its classes say why.
         """
         body = rest.encode_message(target, args)
@@ -207,6 +208,7 @@ class Target:
         ]
         requests = [request for _, of_name in prepared for request in of_name]
         outcomes = iter(await self._hub._delivery.send_all(requests))
+        by_name = len(prepared) > 1
         failures: dict[str, ServiceError] = {}
         for name, of_name in prepared:
             errors = {
@@ -215,8 +217,8 @@ class Target:
             if len(errors) < len(of_name):
                 # A connection lives at one endpoint: the others may well not know it.
                 errors = {url: e for url, e in errors.items() if not _is_absence(self._operation, e)}
-            failures |= {(name or url): error for url, error in errors.items()}
-        _raise_failures(self._operation, failures, total=len(requests))
+            failures |= {(name if by_name else url): error for url, error in errors.items()}
+        _raise_failures(self._operation, failures, total=len(prepared) if by_name else len(requests))
 
 
 class Clients:

@@ -30,11 +30,11 @@ Call = list[Any]
 
 def by_method(method: str, call: str) -> Call | None:
     """``send.group`` and its like, with the names that the C# call has in quotes."""
-    names = re.findall(r'"([^"]*)"', call.split(".SendCoreAsync")[0])
+    names = re.findall(r'"([^"]*)"', call.partition(".SendCoreAsync")[0])
     first, last = (names[0], names[-1]) if names else ("", "")
     kind, _, rest = method.partition(".")
     if kind == "send":
-        return {
+        sends: dict[str, Call] = {
             "all": ["clients.all"],
             "allexcept": ["clients.all_except", names],
             "client": ["clients.connection", first],
@@ -44,7 +44,8 @@ def by_method(method: str, call: str) -> Call | None:
             "groupexcept": ["clients.group", first, {"excluding": names[1:]}],
             "user": ["clients.user", first],
             "users": ["clients.users", names],
-        }[rest.split(".")[0]]
+        }
+        return sends[rest.partition(".")[0]]
     calls: dict[str, Call] = {
         "group.add": ["groups.add", last, {"connection_id": first}],
         "group.remove": ["groups.remove", last, {"connection_id": first}],
@@ -65,7 +66,7 @@ def by_method(method: str, call: str) -> Call | None:
 
 def by_position(where: str, value: str) -> Call:
     """A name at one of the positions of the ``escape/`` cases."""
-    return {
+    calls: dict[str, Call] = {
         "group.send": ["clients.group", value],
         "user.send": ["clients.user", value],
         "client.send": ["clients.connection", value],
@@ -82,7 +83,8 @@ def by_position(where: str, value: str) -> Call:
         "user.exists": ["users.exists", value],
         "conn.exists": ["connections.exists", value],
         "conn.close": ["connections.close", value],
-    }[where]
+    }
+    return calls[where]
 
 
 OPERATIONS: dict[str, Call] = {
