@@ -100,7 +100,8 @@ class _ExactInvocation(
     """The spelling nearly every call has. Anything else takes the second, slower path."""
 
 
-_decode_exact = msgspec.json.Decoder(_ExactInvocation).decode
+# A union, since msgspec would take a lone Struct without its tag, `type`.
+_decode_exact = msgspec.json.Decoder(_ExactInvocation | OpenConnection).decode
 _decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_optional_text = msgspec.json.Decoder(str | None).decode
@@ -134,7 +135,9 @@ def decode_json_invocation(body: bytes) -> Invocation:
     try:
         body.isascii() or body.decode()  # a Raw part is not decoded here, so invalid UTF-8 in it would pass
         check_json_depth(body)
-        return _decode_exact(body)
+        exact = _decode_exact(body)
+        if isinstance(exact, Invocation):
+            return exact
     except _DECODE_ERRORS:
         pass
     message = decode_json_body(body)
