@@ -23,7 +23,7 @@ from .client import HubClient, ServiceClient
 from .connection_string import DEFAULT_SETTING, Endpoint, counts_as_none
 from .context import Service
 from .endpoints import Endpoints
-from .errors import ConfigurationError, SignatureError
+from .errors import ConfigurationError
 from .hub import Hub
 from .negotiate import negotiate_route
 from .protocol.path import DEFAULT_PATTERN, PathPattern
@@ -281,18 +281,15 @@ class UpstreamApp(Starlette):
             else [key for endpoint in endpoints.all for key in endpoint.keys]
         )
         return Service(
-            verify=self._verify_nothing(endpoints) if self.insecure else endpoints.verify,
+            verify=_verify_nothing(endpoints) if self.insecure else endpoints.verify,
             unsealer=Unsealer(keys),
             hub_client=lambda name, origin: HubClient(client, name, origin=origin),
         )
 
-    def _verify_nothing(self, endpoints: Endpoints) -> Callable[[bytes, bytes], Endpoint | None]:
-        def verify(signature: bytes, connection_id: bytes) -> Endpoint | None:
-            if not connection_id:
-                raise SignatureError("the header x-asrs-connection-id is missing")
-            return endpoints.all[0] if endpoints.all else None
 
-        return verify
+def _verify_nothing(endpoints: Endpoints) -> Callable[[bytes, bytes], Endpoint | None]:
+    endpoint = endpoints.all[0] if endpoints.all else None
+    return lambda signature, connection_id: endpoint
 
 
 def _is_upstream_call(headers: Sequence[tuple[bytes, bytes]]) -> bool:

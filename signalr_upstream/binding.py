@@ -45,7 +45,7 @@ class Binding:
         self.where = _where(handler)
         self.is_async = _is_async(handler, self.where)
         self._context_at: list[int] = []
-        self._context_keyword: str | None = None
+        self._context_keywords: list[str] = []
         self._names: list[str] = []
         self._types: list[Any] = []
         self._defaults: list[Any] = []
@@ -55,7 +55,7 @@ class Binding:
         shape: Any = list[Raw] if self._rest is not None else self._shape()
         self._decode_json = msgspec.json.Decoder(shape).decode
         self._decode_msgpack = msgspec.msgpack.Decoder(shape).decode
-        self._context_first = self._context_at == [0] and self._context_keyword is None
+        self._context_first = self._context_at == [0] and not self._context_keywords
 
     def bind(
         self, context: Context, arguments: Raw, *, binary: bool
@@ -88,7 +88,7 @@ class Binding:
         positional = list(values)
         for position in self._context_at:
             positional.insert(position, context)
-        return tuple(positional), {self._context_keyword: context} if self._context_keyword else {}
+        return tuple(positional), dict.fromkeys(self._context_keywords, context)
 
     def _each(self, raw: list[Raw], binary: bool) -> tuple[Any, ...]:
         required = len(self._names) - len(self._defaults)
@@ -120,16 +120,23 @@ class Binding:
         for position, parameter in enumerate(parameters):
             annotation = annotations.get(parameter.name, Any)
             if _is_context(annotation):
-                if parameter.kind is parameter.KEYWORD_ONLY:
-                    self._context_keyword = parameter.name
-                else:
-                    self._context_at.append(position)
+                self._add_context(parameter, position, takes_arguments)
             elif parameter.name in _CONTEXT_NAMES and annotation is Any:
                 raise self._refuse(
                     f"annotate `{parameter.name}` with Context, else it would take an argument"
                 )
             elif takes_arguments or parameter.default is parameter.empty:
                 self._add_parameter(parameter, annotation, takes_arguments)
+
+    def _add_context(self, parameter: inspect.Parameter, position: int, takes_arguments: bool) -> None:
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            self._context_keywords.append(parameter.name)
+        elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise self._refuse(f"`{parameter.name}` can never be filled: there is one context")
+        elif not takes_arguments and position != len(self._context_at):
+            raise self._refuse(f"put `{parameter.name}` first: this event carries no arguments")
+        else:
+            self._context_at.append(position)
 
     def _add_parameter(self, parameter: inspect.Parameter, annotation: Any, takes_arguments: bool) -> None:
         name = parameter.name

@@ -22,12 +22,12 @@ from .context import Context
 from .errors import (
     BodyTimeoutError,
     BodyTooLargeError,
+    ConfigurationError,
     Forbidden,
     HubError,
     InvalidMessageError,
     MethodNotAllowedError,
     NoHandlerError,
-    NoKeysError,
     OverloadedError,
     ProtocolError,
     Redeliver,
@@ -36,7 +36,7 @@ from .errors import (
     UpstreamError,
 )
 from .hub import Connector, Handler, current_app
-from .protocol.messages import CloseConnection, Invocation
+from .protocol.messages import CloseConnection, Invocation, OpenConnection
 from .protocol.upstream import (
     CONNECTED,
     CONNECTION_ID,
@@ -83,7 +83,7 @@ class Calls:
         self._code = code
         self._debug = debug
         self._running = 0
-        self._said: set[type[SignalRError]] = set()
+        self._said: set[str] = set()
         self.time_limits = TimeLimits()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,7 +91,7 @@ class Calls:
         current = current_app.set(self._app)
         try:
             reply = await self._answer(scope, receive)
-        except (UpstreamError, ProtocolError, NoKeysError) as error:
+        except (UpstreamError, ProtocolError, ConfigurationError) as error:
             reply = self._refusal(error)
         finally:
             current_app.reset(current)
@@ -104,7 +104,10 @@ class Calls:
         repeated = None if len(headers) == len(lines) else _join_repeated(lines, headers)
         route = self._routes.seen(scope, headers)
         service = self._routes.service(headers) if route is None else route.service
-        endpoint = service.verify(headers.get(SIGNATURE, b""), headers.get(CONNECTION_ID, b""))
+        connection_id = headers.get(CONNECTION_ID, b"")
+        endpoint = service.verify(headers.get(SIGNATURE, b""), connection_id)
+        if not connection_id:
+            raise SignatureError("the header x-asrs-connection-id is missing")
         if self._code is not None:
             self._check_code(scope["query_string"])
         if scope["method"] != "POST":
@@ -186,11 +189,13 @@ class Calls:
             return completion(encode_error(invocation_id, text, binary=binary), binary=binary)
 
     async def _connection_event(self, handler: Handler, context: Context, body: bytes) -> Reply:
-        message = decode_json_body(body) if body or context.event.lower() != CONNECTED else None
+        is_connected = context.event.lower() == CONNECTED
+        # Microsoft's runtime never reads the body of connected: an empty one is taken here too.
+        message = decode_json_body(body) if body or not is_connected else OpenConnection()
+        if not isinstance(message, OpenConnection if is_connected else CloseConnection):
+            raise InvalidMessageError(f"the body is not that of {context.event!r}")
         if isinstance(message, CloseConnection):
             context.error = message.error
-        elif context.event.lower() != CONNECTED or isinstance(message, Invocation):
-            raise InvalidMessageError(f"the body is not that of {context.event!r}")
         try:
             if handler.require is not None and not handler.require(context):
                 raise Forbidden
@@ -200,26 +205,33 @@ class Calls:
             return _redeliver(context, error)
         except Exception as error:
             text = self._text_for_caller(context, error)
-        if context.event.lower() != CONNECTED:
-            return NO_CONTENT
-        return await self._turn_away(context, text)
+        return await self._turn_away(context, text) if is_connected else NO_CONTENT
 
     async def _turn_away(self, context: Context, reason: str) -> Reply:
         # The service lets a client stay whatever the answer to `connected` is, so it is closed by hand.
         try:
             await context.connections.close(context.connection_id, reason=reason)
-        except SignalRError as error:
+        except Exception as error:  # whatever it is: the refusal is answered
             logger.error("a refused connection could not be closed and is still there: %s", error)
         return problem(403, "the connected handler refused this connection")
 
     async def _run(self, handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        seconds = self._limits.handler_timeout
-        if handler.binding.is_async:
-            return await self.time_limits.within(seconds, handler.function(*args, **kwargs))
-        thread = _ThreadRun(functools.partial(handler.function, *args, **kwargs), self._thread_ended)
         try:
-            return await self.time_limits.within(seconds, thread.start())
-        except TimeLimitPassed:
+            if handler.binding.is_async:
+                running = handler.function(*args, **kwargs)
+                return await self.time_limits.within(self._limits.handler_timeout, running)
+            work = functools.partial(handler.function, *args, **kwargs)
+            return await self._run_in_thread(_ThreadRun(work, self._thread_ended))
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # the server ends this call
+            raise RuntimeError("the handler awaited what was cancelled") from error
+
+    async def _run_in_thread(self, thread: "_ThreadRun") -> Any:
+        try:
+            return await self.time_limits.within(self._limits.handler_timeout, thread.start())
+        except (TimeLimitPassed, asyncio.CancelledError):
             if thread.leave_behind():
                 self._running += 1  # it cannot be stopped, and still counts
             raise
@@ -239,16 +251,16 @@ class Calls:
                 logger.warning(
                     "%r was refused, and its caller does not wait for an answer: %r", context, str(error)
                 )
-            return str(error) or MASKED
+            return _encodable(str(error)) or MASKED
         logger.error("%r failed", context, exc_info=error)
-        return f"{type(error).__name__}: {error}" if self._debug else MASKED
+        return _encodable(f"{type(error).__name__}: {error}") if self._debug else MASKED
 
     def _refusal(self, error: SignalRError) -> Reply:
         status = error.status_code
-        if isinstance(error, NoKeysError):
-            if NoKeysError not in self._said:
+        if isinstance(error, ConfigurationError):
+            if str(error) not in self._said:
                 logger.error("upstream calls are answered %d: %s", status, error)
-            self._said.add(NoKeysError)
+            self._said.add(str(error))
         elif not isinstance(error, NoHandlerError):
             logger.warning("upstream call answered %d: %s", status, error)
         if isinstance(error, OverloadedError):
@@ -256,8 +268,9 @@ class Calls:
         if isinstance(error, MethodNotAllowedError):
             return problem(status, str(error), (b"allow", b"POST"))
         if isinstance(error, SignatureError):
+            code = "" if self._code is None else ", and does the upstream URL have its code="
             return problem(
-                status, "the signature is missing or wrong: is this the access key of the service?"
+                status, f"the signature is missing or wrong: is this the access key of the service{code}?"
             )
         return problem(status, str(error))
 
@@ -268,6 +281,7 @@ class _ThreadRun:
     def __init__(self, work: Callable[[], Any], ended_late: Callable[[], None]) -> None:
         self._work = work
         self._ended_late = ended_late
+        self._started = False
         self._ended = False
         self._left_behind = False
 
@@ -276,11 +290,12 @@ class _ThreadRun:
         return await anyio.to_thread.run_sync(self._in_thread, abandon_on_cancel=True)
 
     def leave_behind(self) -> bool:
-        """Stop waiting for it; True if it still runs."""
-        self._left_behind = not self._ended
+        """Stop waiting for it; True if it still runs. It never will if no thread had come free for it."""
+        self._left_behind = self._started and not self._ended
         return self._left_behind
 
     def _in_thread(self) -> Any:
+        self._started = True
         try:
             return self._work()
         finally:
@@ -291,6 +306,11 @@ class _ThreadRun:
         self._ended = True
         if self._left_behind:
             self._ended_late()
+
+
+def _encodable(text: str) -> str:
+    """``text`` with a question mark for what UTF-8 cannot carry: half a surrogate pair, as in a broken file name."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _decode_invocation(body: bytes, route: Route) -> Invocation:

@@ -42,7 +42,7 @@ class Context:
         error: why the connection ended; only for ``disconnected``, and None for a normal end.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - made for every call, and keywords cost
         self,
         hub: str,
         category: str,
@@ -56,7 +56,7 @@ class Context:
         self.hub = hub
         self.category = category
         self.event = event
-        self.connection_id = headers[CONNECTION_ID].decode("latin-1")
+        self.connection_id = decode_header(headers[CONNECTION_ID])
         self.invocation_id: str | None = None
         self.error: str | None = None
         self._raw_headers = headers
@@ -73,7 +73,8 @@ class Context:
         self._binary = binary
 
     def __repr__(self) -> str:
-        return f"<Context {self.hub}/{self.category}/{self.event} connection={self.connection_id}>"
+        # With their repr: clients choose the event, and this goes to logs.
+        return f"<Context {f'{self.hub}/{self.category}/{self.event}'!r} connection={self.connection_id!r}>"
 
     @cached_property
     def user_id(self) -> str | None:

@@ -4,7 +4,7 @@
 
     SignalRError                        500  catch it to catch all that this package raises
     ├── ConfigurationError              500  the program's set-up
-    │   ├── ConnectionStringError            a connection string that cannot be used
+    │   ├── ConnectionStringError       503  a connection string that cannot be used: nothing is served
     │   ├── NoKeysError                 503  nothing to check a signature with: nothing is served
     │   └── RegistrationError                a handler or hub that could never work
     ├── InvalidNameError (ValueError)   400  a hub, group, user or connection name that is not legal
@@ -58,6 +58,8 @@ class ConfigurationError(SignalRError):
 
 class ConnectionStringError(ConfigurationError):
     """A connection string that cannot be used. The text says why and never shows the key."""
+
+    status_code = 503
 
 
 class NoKeysError(ConfigurationError):

@@ -120,9 +120,7 @@ class Hub:
 
         return register
 
-    def negotiate(
-        self, function: Callable[[Request], Awaitable[Identity]]
-    ) -> Callable[[Request], Awaitable[Identity]]:
+    def negotiate(self, function: N) -> N:
         """Serve ``POST /<hub>/negotiate``: ``function`` gets the Request and says who the client is.
 
         Raise ``Forbidden`` or a Starlette ``HTTPException`` to refuse.

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from .claims import Identity
-from .errors import ConfigurationError, HubError, NoKeysError
+from .errors import ConfigurationError, ConnectionStringError, HubError, InvalidNameError, NoKeysError
 from .hub import Connector, Hub, Negotiator, current_app
 from .reply import problem
 
@@ -60,7 +60,9 @@ class Negotiate:
             return _problem(403, str(error))
         except HTTPException as error:
             return _problem(error.status_code, error.detail, **dict(error.headers or {}))
-        except NoKeysError as error:
+        except InvalidNameError as error:
+            return _problem(404, str(error))
+        except (NoKeysError, ConnectionStringError) as error:
             logger.error("negotiate answered 503: %s", error)
             return _problem(503, str(error))
         except Exception:

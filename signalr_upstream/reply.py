@@ -11,6 +11,7 @@ Reply = tuple[int, Sequence[tuple[bytes, bytes]], bytes]
 
 NO_CONTENT: Reply = (HTTPStatus.NO_CONTENT, (), b"")
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _JSON = (b"content-type", b"application/json")
 _MESSAGEPACK = (b"content-type", b"application/x-msgpack")
 _PROBLEM = (b"content-type", b"application/problem+json")
@@ -27,7 +28,7 @@ def problem(status: int, detail: str, *headers: tuple[bytes, bytes]) -> Reply:
     Spec: https://www.rfc-editor.org/rfc/rfc9457
     """
     body = msgspec.json.encode(
-        {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+        {"type": "about:blank", "title": _PHRASES.get(status, "Refused"), "status": status, "detail": detail}
     )
     return status, (_PROBLEM, (b"content-length", b"%d" % len(body)), *headers), body
 

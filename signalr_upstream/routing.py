@@ -184,7 +184,7 @@ def _spelling(scope: Scope, headers: Headers) -> _Spelling:
     """All that ``Routes.find`` looks at, byte for byte."""
     get = headers.get
     return (
-        scope.get("raw_path"),
+        scope.get("raw_path") or scope["path"],
         get(HUB),
         get(CATEGORY),
         get(EVENT),

@@ -35,7 +35,8 @@ class TimeLimits:
     def expire_all(self) -> None:
         """Let every limit that is running pass now."""
         for timer in list(self._timers):
-            timer.reschedule(asyncio.get_running_loop().time())
+            if not timer.expired():  # its coroutine may take a while to end
+                timer.reschedule(asyncio.get_running_loop().time())
 
     @types.coroutine
     def _step(self, seconds: float, coroutine: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
