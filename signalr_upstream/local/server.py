@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import logging
 import socket
+import time
 from collections.abc import Iterator
 
 import starlette.types as asgi
 import uvicorn
 
+from ..slow_heads import SlowHeads
 from .session import MAX_MESSAGE
 
 GRACE = 3
@@ -94,6 +96,12 @@ class _Uvicorn(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.serving = asyncio.Event()
+        self._heads = SlowHeads()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # once a second
+            self._heads.close_slow(self.server_state.connections, now=time.monotonic())
+        return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -15,6 +15,7 @@ import msgspec
 import starlette.types as asgi
 
 from ..auth import sign_connection
+from ..errors import ConfigurationError
 from ..protocol import upstream as wire
 from ..protocol.messages import CloseConnection, Completion, Invocation, OpenConnection, UpstreamMessage
 from ..protocol.path import DEFAULT_PATTERN, expand_template
@@ -68,6 +69,9 @@ class Upstream:
         timeout: seconds for one call.
         connect_patience: seconds for which a refused connection is tried again, since the app may be restarting.
         transport: how HTTP requests travel; for tests.
+
+    Raises:
+        ConfigurationError: the template is no URL.
     """
 
     def __init__(
@@ -83,6 +87,8 @@ class Upstream:
         if app is not None:
             template = _IN_PROCESS + DEFAULT_PATTERN
             transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=("127.0.0.1", 0))
+        if template is not None:
+            _check_template(template)
         self._template = template
         self._keys = tuple(keys)
         self._timeout = timeout
@@ -178,6 +184,16 @@ class Upstream:
             return "nowhere"
         parts = urlsplit(self._template)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _check_template(template: str) -> None:
+    try:
+        url = urlsplit(template)
+        usable = url.scheme in ("http", "https") and bool(url.hostname)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigurationError("the URL template of the upstream app is no http or https URL")
 
 
 def _describe(message: UpstreamMessage, *, binary: bool) -> tuple[str, str, bytes]:

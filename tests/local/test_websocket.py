@@ -1,0 +1,142 @@
+"""The WebSocket transport against an ASGI server whose socket can be blocked."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from signalr_upstream.local.websocket import WebSocketTransport
+
+pytestmark = pytest.mark.anyio
+
+
+class Socket:
+    """A server end: what was written, a gate in front of it, and an error it may raise."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.error: Exception | None = None
+
+    async def send(self, message: Any) -> None:
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        self.sent.append(message)
+
+    async def settle(self) -> None:
+        """Let tasks that can run do so."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+async def test_a_socket_that_takes_it_is_written_to_at_once() -> None:
+    socket = Socket()
+    transport = WebSocketTransport(socket.send)
+
+    transport.send(b'{"a":1}\x1e', binary=False)
+    transport.send(b"\x02\x91\x06", binary=True)
+    transport.hang_up()
+    transport.send(b"late", binary=True)
+    transport.hang_up()
+
+    assert socket.sent == [
+        {"type": "websocket.send", "text": '{"a":1}\x1e'},
+        {"type": "websocket.send", "bytes": b"\x02\x91\x06"},
+        {"type": "websocket.close", "code": 1000},
+    ]
+
+
+async def test_bytes_that_are_no_utf8_do_not_stop_a_text_message() -> None:
+    # NOTES, upstream request: Microsoft replaces invalid UTF-8 by U+FFFD
+    socket = Socket()
+
+    WebSocketTransport(socket.send).send(b'"\xff"\x1e', binary=False)
+
+    assert socket.sent[0]["text"] == '"�"\x1e'
+
+
+async def test_what_a_blocked_socket_does_not_take_waits_in_order() -> None:
+    socket = Socket()
+    transport = WebSocketTransport(socket.send)
+    socket.gate.clear()
+
+    for number in range(5):
+        transport.send(bytes([number]), binary=True)
+    transport.hang_up()
+    await socket.settle()
+    assert socket.sent == []
+    socket.gate.set()
+    await socket.settle()
+
+    assert [message.get("bytes") for message in socket.sent] == [b"\0", b"\1", b"\2", b"\3", b"\4", None]
+
+
+async def test_a_socket_that_was_blocked_is_written_to_directly_again() -> None:
+    socket = Socket()
+    transport = WebSocketTransport(socket.send, max_unsent=10)
+    for _ in range(3):
+        socket.gate.clear()
+        transport.send(b"12345", binary=True)
+        transport.send(b"1234567890", binary=True)
+        socket.gate.set()
+        await socket.settle()
+
+    transport.send(b"now", binary=True)
+
+    assert socket.sent[-1]["bytes"] == b"now"
+    assert len(socket.sent) == 7
+
+
+async def test_a_client_that_never_reads_is_cut_off() -> None:
+    socket = Socket()
+    transport = WebSocketTransport(socket.send, max_unsent=100)
+    socket.gate.clear()
+
+    for _ in range(50):
+        transport.send(b"x" * 40, binary=True)
+    socket.gate.set()
+    await socket.settle()
+
+    assert socket.sent[1:] == [{"type": "websocket.close", "code": 1013}]
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), RuntimeError("after close")])
+@pytest.mark.parametrize("blocked", [False, True])
+async def test_a_socket_that_is_gone_takes_nothing_more(error: Exception, blocked: bool) -> None:
+    socket = Socket()
+    socket.error = error
+    transport = WebSocketTransport(socket.send)
+    if blocked:
+        socket.gate.clear()
+
+    transport.send(b"1", binary=True)
+    transport.send(b"2", binary=True)
+    socket.gate.set()
+    await socket.settle()
+    socket.error = None
+    transport.send(b"3", binary=True)
+
+    assert socket.sent == []
+
+
+async def test_a_cancelled_writer_cancels_the_send_it_is_in() -> None:
+    cancelled = asyncio.Event()
+
+    async def send(_: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    others = asyncio.all_tasks()
+    WebSocketTransport(send).send(b"1", binary=True)
+    [writer] = asyncio.all_tasks() - others
+    await asyncio.sleep(0)
+    writer.cancel()
+
+    await asyncio.wait([writer])
+
+    assert cancelled.is_set()
