@@ -21,6 +21,7 @@ from .errors import ArgumentsError, InvalidMessageError, RegistrationError
 
 _CONTEXT_NAMES = ("ctx", "context")
 _MSGSPEC_ERROR = re.compile(r"(?P<what>.*?) - at `\$\[(?P<index>\d+)\](?P<inside>.*)`", re.DOTALL)
+_OUT_OF_RANGE = ("Number out of range", "Integer value out of range")
 _DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -196,7 +197,7 @@ class Binding:
         self, error: Exception, arguments: Raw, binary: bool
     ) -> ArgumentsError | InvalidMessageError:
         text = str(error)
-        if not isinstance(error, msgspec.ValidationError) or text.startswith("Number out of range"):
+        if not isinstance(error, msgspec.ValidationError) or text.startswith(_OUT_OF_RANGE):
             return InvalidMessageError("the arguments are not valid, or hold a number out of range")
         try:
             count = len((msgspec.msgpack if binary else msgspec.json).decode(arguments, type=list[Raw]))

@@ -9,6 +9,7 @@ import httpx
 import msgspec
 from starlette.types import ASGIApp
 
+from signalr_upstream import Context, Hub, UpstreamApp
 from signalr_upstream.auth import sign_connection
 
 KEY = "ThisIsAnAccessKeyForTests_0123456789ABCDEFGH"
@@ -169,6 +170,31 @@ class RestService:
             f"{request.method} {request.url.host}{request.url.raw_path.decode().partition('?')[0]}"
             for request in self.requests
         ]
+
+
+class Recorder:
+    """An app with one handler for everything, and what was called."""
+
+    def __init__(self, **options: Any) -> None:
+        self.calls: list[str] = []
+        self.hub = Hub("chat")
+        for event in ("connected", "disconnected"):
+            self.hub.on(event)(self.record_event)
+        self.hub.on("echo")(self.echo)
+        self.app = UpstreamApp(self.hub, **{"connection_string": CONNECTION_STRING, **options})
+
+    async def record_event(self, ctx: Context) -> None:
+        self.calls.append(ctx.event)
+
+    async def echo(self, ctx: Context, value: str) -> str:
+        self.calls.append(value)
+        return value
+
+
+def with_header(headers: Mapping[str, str], name: str, value: str | None) -> dict[str, str]:
+    """``headers`` with one of them replaced, or left out for None."""
+    changed = {**headers, name: value}
+    return {name: value for name, value in changed.items() if value is not None}
 
 
 def asgi_scope(headers: Mapping[str, str], *, method: str = "POST", path: str | None = None) -> Message:

@@ -1,61 +1,32 @@
 """The error table of the design, row by row in its order, up to where a handler runs."""
 
 import logging
-from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
 
-from signalr_upstream import Context, Hub, UpstreamApp
 from signalr_upstream.auth import sign_connection
 from signalr_upstream.connection_string import EMULATOR_KEY
 from signalr_upstream.protocol.upstream import encode_headers
 
 from .support import (
-    CONNECTION_STRING,
     JSON,
     KEY,
-    MESSAGEPACK,
     OTHER_KEY,
-    Message,
+    Recorder,
     asgi_scope,
     call_asgi,
     call_headers,
     completion,
     detail,
     invocation,
-    invoke,
     path_of,
     post,
     receive_nothing,
+    with_header,
 )
 
 pytestmark = pytest.mark.anyio
-
-
-class Recorder:
-    """An app with one handler for everything, and what was called."""
-
-    def __init__(self, **options: Any) -> None:
-        self.calls: list[str] = []
-        self.hub = Hub("chat")
-        for event in ("connected", "disconnected"):
-            self.hub.on(event)(self.record_event)
-        self.hub.on("echo")(self.echo)
-        self.app = UpstreamApp(self.hub, **{"connection_string": CONNECTION_STRING, **options})
-
-    async def record_event(self, ctx: Context) -> None:
-        self.calls.append(ctx.event)
-
-    async def echo(self, ctx: Context, value: str) -> str:
-        self.calls.append(value)
-        return value
-
-
-def with_header(headers: Mapping[str, str], name: str, value: str | None) -> dict[str, str]:
-    """``headers`` with one of them replaced, or left out for None."""
-    changed = {**headers, name: value}
-    return {name: value for name, value in changed.items() if value is not None}
 
 
 # --- the order of the checks ---
@@ -321,84 +292,3 @@ async def test_the_headers_the_protocol_module_writes_are_taken() -> None:
     answer = await post(Recorder().app, lines, invocation("echo", "a"), path="/chat/messages/echo")
 
     assert completion(answer)["result"] == "a"
-
-
-# --- content type, encoding, size, time, load ---
-
-
-@pytest.mark.parametrize(
-    "content_type", ["", "text/plain", "application/jsonp", "multipart/form-data", "\xe4"]
-)
-async def test_other_content_types_are_refused_before_the_body_is_read(content_type: str) -> None:
-    recorder = Recorder()
-    scope = asgi_scope(with_header(call_headers("echo"), "Content-Type", content_type or None))
-
-    assert (await call_asgi(recorder.app, scope, receive_nothing))[0]["status"] == 415
-
-
-async def test_messagepack_is_for_messages_only() -> None:
-    detail(await post(Recorder().app, call_headers("connected", content_type=MESSAGEPACK), b"\x90"), 415)
-
-
-@pytest.mark.parametrize(
-    "content_type", ["application/json; charset=utf-8", "Application/JSON", " application/json"]
-)
-async def test_parameters_and_case_of_the_content_type_do_not_matter(content_type: str) -> None:
-    assert (await invoke(Recorder().app, "echo", "a", content_type=content_type))["result"] == "a"
-
-
-async def test_a_compressed_body_is_refused() -> None:
-    recorder = Recorder()
-    headers = call_headers("echo")
-
-    for encoding in ("gzip", "br", "identity, gzip"):
-        answer = await post(recorder.app, {**headers, "Content-Encoding": encoding}, invocation("echo", "a"))
-        assert "compressed" in detail(answer, 415)
-    answer = await post(recorder.app, {**headers, "Content-Encoding": "Identity"}, invocation("echo", "a"))
-    assert completion(answer)["result"] == "a"
-
-
-@pytest.mark.parametrize("length", ["1025", "001025", "9" * 30, "-9999", "many bytes"])
-async def test_a_body_that_announces_too_much_is_refused_before_it_is_read(length: str) -> None:
-    recorder = Recorder(max_body_size=1024)
-    scope = asgi_scope({**call_headers("echo"), "Content-Length": length})
-
-    assert (await call_asgi(recorder.app, scope, receive_nothing))[0]["status"] == 413
-
-
-async def test_a_body_of_exactly_the_limit_is_taken_and_one_byte_more_is_not() -> None:
-    body = invocation("echo", "a")
-    app = Recorder(max_body_size=len(body)).app
-
-    assert completion(await post(app, call_headers("echo"), body))["result"] == "a"
-    detail(await post(app, call_headers("echo"), body + b" "), 413)
-
-
-async def test_reading_stops_where_the_limit_is_passed() -> None:
-    given: list[int] = []
-
-    async def receive() -> Message:
-        given.append(1)
-        return {"type": "http.request", "body": b" " * 100, "more_body": True}
-
-    sent = await call_asgi(Recorder(max_body_size=1000).app, asgi_scope(call_headers("echo")), receive)
-
-    assert sent[0]["status"] == 413
-    assert len(given) == 11
-
-
-async def test_a_single_message_over_the_limit_is_refused_without_content_length() -> None:
-    async def receive() -> Message:
-        return {"type": "http.request", "body": b" " * 100}
-
-    sent = await call_asgi(Recorder(max_body_size=99).app, asgi_scope(call_headers("echo")), receive)
-
-    assert sent[0]["status"] == 413
-
-
-async def test_a_body_in_pieces_is_put_together() -> None:
-    async def pieces() -> AsyncIterator[bytes]:
-        for byte in invocation("echo", "aé"):
-            yield bytes([byte])
-
-    assert completion(await post(Recorder().app, call_headers("echo"), pieces()))["result"] == "aé"
