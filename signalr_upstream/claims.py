@@ -23,6 +23,7 @@ import msgspec
 from .auth import encode_token
 from .connection_string import Endpoint, counts_as_none, unusable_keys_reason
 from .errors import IdentityError, NoKeysError
+from .protocol.rest import check_name
 
 #: The claim that carries the seal.
 SEAL_CLAIM = "su"
@@ -32,6 +33,8 @@ SEAL_LABEL = b"signalr-upstream\0sealed identity\0v1"
 
 #: Characters in a client token: the service refuses longer ones, and browsers send it in a URL.
 MAX_TOKEN_LENGTH = 4096
+#: Seconds of a token's life: what 32 bits hold, so that no reader of ``exp`` overflows.
+MAX_LIFETIME = 2**31 - 1
 #: Opened seals that are remembered: one a connected user is enough.
 MAX_CACHED_SEALS = 1024
 #: Different seals in one header that are looked at; an honest header has one.
@@ -45,8 +48,12 @@ _SYSTEM_CLAIMS = frozenset(
 _USER_ID_CLAIMS = frozenset(
     ("sub", "nameid", "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"),
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# No header can carry these; half of a surrogate pair has no UTF-8 at all.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _CANDIDATE = re.compile(r"(?:^|,)[ \t]*su:[ \t]*([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)[ \t]*(?=,|\Z)")
+
+#: What a seal packs: the JSON ``[user id or null, {name: [value, ...]}]``.
+_Sealed = tuple[str | None, dict[str, tuple[str, ...]]]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -73,8 +80,8 @@ class Identity:
             raise IdentityError("the user id is empty: a client without a user is Identity.anonymous()")
         if _CONTROL.search(self.user_id):
             raise IdentityError("the user id has control characters")
-        if not (math.isfinite(self.lifetime) and self.lifetime > 0):
-            raise IdentityError("the lifetime is not a positive number of seconds")
+        if not 0 < self.lifetime <= MAX_LIFETIME:  # so NaN is refused too
+            raise IdentityError(f"the lifetime is not between 0 and {MAX_LIFETIME} seconds")
         object.__setattr__(self, "claims", _check_claims(self.claims))
 
     @classmethod
@@ -132,19 +139,6 @@ class Claims(Mapping[str, tuple[str, ...]]):
         return f"Claims(<{', '.join(self._values)}>)"
 
 
-class _Sealed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What a seal packs: the JSON ``[user id or null, {name: [value, ...]}]``."""
-
-    user_id: str | None
-    claims: dict[str, tuple[str, ...]]
-
-    def __repr__(self) -> str:
-        return "_Sealed(<redacted>)"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return []
-
-
 def client_access(
     identity: Identity,
     *,
@@ -166,8 +160,13 @@ def client_access(
 
     Raises:
         NoKeysError: the endpoint has no key.
+        InvalidNameError: a hub or application name that the service does not take.
         IdentityError: the token is over 4096 characters; names the longest claim.
     """
+    # A hub name may come from a client's URL, and it becomes part of the audience.
+    check_name("hub", hub)
+    if application:
+        check_name("application", application)
     if not endpoint.keys:
         raise NoKeysError(unusable_keys_reason([endpoint]))
     full_hub = f"{application}_{hub}".lower() if application else hub.lower()
@@ -194,7 +193,7 @@ def seal(user_id: str | None, claims: Mapping[str, str | Sequence[str]], key: st
         ValueError: the key counts as none.
         IdentityError: a claim cannot be issued.
     """
-    packed = urlsafe_b64encode(msgspec.json.encode(_Sealed(user_id, _check_claims(claims)))).rstrip(b"=")
+    packed = urlsafe_b64encode(msgspec.json.encode((user_id, _check_claims(claims)))).rstrip(b"=")
     return f"{packed.decode()}.{_seal_signature(packed, _derive(key)).decode()}"
 
 
@@ -243,10 +242,12 @@ class Unsealer:
         if not any(hmac.compare_digest(_seal_signature(packed, key), signature) for key in self._keys):
             return None
         try:
-            content = msgspec.json.decode(urlsafe_b64decode(packed + b"=" * (-len(packed) % 4)), type=_Sealed)
+            user_id, claims = msgspec.json.decode(
+                urlsafe_b64decode(packed + b"=" * (-len(packed) % 4)), type=_Sealed
+            )
         except (msgspec.MsgspecError, ValueError, RecursionError):  # signed, but by another version of us
             return None
-        opened = (content.user_id, Claims(content.claims))
+        opened = (user_id, Claims(claims))
         with self._lock:
             self._opened[text] = opened
             if len(self._opened) > MAX_CACHED_SEALS:

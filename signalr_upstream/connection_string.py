@@ -60,9 +60,10 @@ _PLACEHOLDER = re.compile(
     r"\$\{.*\}|\$\(.*\)|\{\{.*\}\}|#\{.*\}|<.*>|^%.*%$|@Microsoft\.(KeyVault|AppConfiguration)\(",
     re.IGNORECASE | re.DOTALL,
 )
+# ASCII: otherwise [a-z] without case takes the Kelvin sign and the long s. The path has no ? # \ or space.
 _URL = re.compile(
-    r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::([0-9]{1,5}))?(/[^\x00-\x20\x7f-\U0010ffff?#\\]*)?",
-    re.IGNORECASE,
+    r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::([0-9]{1,5}))?(/[!-\"$->@-\[\]-~]*)?",
+    re.ASCII | re.IGNORECASE,
 )
 _VERSION = re.compile(r"1\.[0-9]+[\w.-]*", re.ASCII)
 
