@@ -23,6 +23,7 @@ import msgspec
 from .auth import encode_token
 from .connection_string import Endpoint, counts_as_none, unusable_keys_reason
 from .errors import IdentityError, NoKeysError
+from .protocol.handshake import encode_redirection
 from .protocol.rest import check_name
 
 #: The claim that carries the seal.
@@ -101,7 +102,7 @@ class Identity:
         return f"Identity(user_id={user}, claims=<{', '.join(self.claims)}>, lifetime={self.lifetime})"
 
 
-class ClientAccess(msgspec.Struct, frozen=True, rename="camel"):
+class ClientAccess(msgspec.Struct, frozen=True):
     """Where a client connects and the token it shows there."""
 
     url: str
@@ -109,7 +110,7 @@ class ClientAccess(msgspec.Struct, frozen=True, rename="camel"):
 
     def encode(self) -> bytes:
         """The answer of negotiate, exactly ``{"url":...,"accessToken":...}``."""
-        return msgspec.json.encode(self)
+        return encode_redirection(self.url, self.access_token)
 
     def __repr__(self) -> str:
         return f"ClientAccess(url={self.url!r}, access_token=<redacted>)"
