@@ -121,8 +121,9 @@ class LocalService:
 
     @property
     def connection_string(self) -> str:
-        """For apps and SDKs, with the first key."""
-        return f"Endpoint=http://{self._name};Port={self.port};AccessKey={self._keys[0]};Version=1.0;"
+        """For apps and SDKs, with the first key; without a port as long as none is known."""
+        port = f"Port={self.port};" if self.port else ""
+        return f"Endpoint=http://{self._name};{port}AccessKey={self._keys[0]};Version=1.0;"
 
     @property
     def _name(self) -> str:
@@ -235,9 +236,10 @@ class LocalService:
     async def _call(self, request: Request, match: api.Match, raw_path: bytes, query: Query) -> Response:
         if match.operation != api.HEALTH:
             self._admission.check_rest(request.headers, raw_path)
-        if match.operation.body is api.Body.MESSAGE:
+        body = await _read_body(request, self._rest.max_body)
+        if body and match.operation.body is not api.Body.NONE:
             check_content_type(request.headers.get("content-type"))
-        answer = self._rest.run(match, query, await _read_body(request, self._rest.max_body))
+        answer = self._rest.run(match, query, body)
         if isinstance(answer, Absent):
             return _problem(404, "It does not exist.", {api.ERROR_CODE_HEADER: answer.error_code})
         return Response(status_code=answer)

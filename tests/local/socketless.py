@@ -1,0 +1,53 @@
+"""Clients of a local service without sockets: a transport that keeps what is written."""
+
+import time
+
+from signalr_upstream.local import LocalService
+from signalr_upstream.local.client_connection import ClientConnection
+from signalr_upstream.local.session import Session
+from signalr_upstream.local.upstream import Caller, Upstream
+from signalr_upstream.protocol.handshake import encode_handshake_request
+
+
+class Client:
+    """A client's end: what it received, and whether it was sent away."""
+
+    def __init__(self) -> None:
+        self.received: list[bytes] = []
+        self.gone = False
+        self.connection: ClientConnection
+
+    def send(self, data: bytes, *, binary: bool) -> None:
+        self.received.append(data)
+
+    def hang_up(self) -> None:
+        self.gone = True
+
+    def take(self) -> list[bytes]:
+        received, self.received = self.received, []
+        return received
+
+
+async def connect(
+    service: LocalService,
+    *,
+    hub: str = "chat",
+    user_id: str | None = None,
+    protocol: str = "json",
+    connection_id: str = "c1",
+    upstream: Upstream | None = None,
+) -> Client:
+    """A client that has been through its handshake and its ``connected``."""
+    client = Client()
+    client.connection = ClientConnection(
+        caller=Caller(connection_id, hub, user_id, (), f"?hub={hub}"),
+        session=Session(now=0.0),
+        transport=client,
+        hub=service.hub(hub),
+        upstream=upstream or Upstream(keys=["k" * 44]),
+        clock=time.time,
+    )
+    client.connection.receive(encode_handshake_request(protocol))
+    await client.connection.finished()
+    client.take()
+    return client
