@@ -191,6 +191,15 @@ class Recorder:
         return value
 
 
+def serve(
+    function: Callable[..., Any], *, require: Callable[[Context], bool] | None = None, **options: Any
+) -> UpstreamApp:
+    """An app whose target ``go`` is served by ``function``."""
+    hub = Hub("chat")
+    hub.on("go", require=require)(function)
+    return UpstreamApp(hub, **{"connection_string": CONNECTION_STRING, **options})
+
+
 def with_header(headers: Mapping[str, str], name: str, value: str | None) -> dict[str, str]:
     """``headers`` with one of them replaced, or left out for None."""
     changed = {**headers, name: value}
