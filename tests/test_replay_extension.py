@@ -214,7 +214,7 @@ def same(recorded: Any, value: Any) -> bool:
         case "Int32" | "Int64" | "UInt64" | "BigInteger":
             return isinstance(value, int) and str(value) == text
         case "Byte":
-            return value == int(text)
+            return bool(value == int(text))
         case "Double" | "Single":
             return math.isclose(value, float(text), rel_tol=0) or math.isnan(value) == math.isnan(float(text))
         case "Decimal":

@@ -112,6 +112,8 @@ def _upstream(row: Row, defaults: Row) -> Row:
         of_the_body = {_short(name): defaults[_short(name)] for name in _OF_THE_BODY}
         compact |= _headers([item for item in request["headers"] if item[0] in _OF_THE_BODY], of_the_body)
     else:
+        names = [_short(name) for name in headers if name.lower() not in _LEFT_OUT]
+        assert names == [name for name in defaults if name in names], "the order is that of the first row"
         compact |= _headers(request["headers"], defaults)
     compact["body"] = _body(request["body_base64"])
     if "body_msgpack_decoded" in request:
