@@ -24,6 +24,7 @@ def main(app: str, folder: str, port: str) -> int:
         drain_delay=0.0,
         drain_timeout=1.0,
         log_format="text",
+        server_log_level="warning",  # that a server starts and ends is no news here
     )
     try:
         load_app(serving)

@@ -1,4 +1,4 @@
-"""The end of a served process, and the end of sockets that only wait."""
+"""The end of a served process: first the load balancer leaves, then the calls, then the process."""
 
 import asyncio
 import logging
@@ -7,17 +7,14 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from types import FrameType
-from typing import Any
 
 import uvicorn
 
-_logger = logging.getLogger(__name__)
+from ..slow_heads import SlowHeads
 
-HEAD_TIMEOUT = 10.0
-"""Seconds for a complete request head. The service needs milliseconds; a socket that only waits costs a
-file descriptor, and a few thousand of them all of the process's."""
+_logger = logging.getLogger(__name__)
 
 LINGER = 1.0
 """Seconds during which the port is closed and calls on open connections are answered with
@@ -33,7 +30,7 @@ class DrainingServer(uvicorn.Server):
     Args:
         config: uvicorn's own options.
         drain_delay: seconds that calls are still taken after SIGTERM, for the load balancer to notice
-            that ``/readyz`` says 503. None for Ctrl-C.
+            that ``/readyz`` says 503; 0 where there is none. After Ctrl-C they are left out.
         drain_timeout: seconds that running calls have once the port is closed.
         on_drain: called when the end begins.
         on_expire: called when ``drain_timeout`` is over, to answer what still runs.
@@ -74,7 +71,7 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._on_drain()
-        if self._first_signal != signal.SIGINT:
+        if self._first_signal != signal.SIGINT and self._drain_delay > 0:
             await self._drain()
         expiry = asyncio.get_running_loop().call_later(self._drain_timeout, self._on_expire)
         await super().shutdown(sockets)
@@ -99,38 +96,3 @@ class DrainingServer(uvicorn.Server):
                 return
             yield counter
             await asyncio.sleep(0.1)
-
-
-class SlowHeads:
-    """Finds the connections that have waited for a complete request head too long, and closes them.
-
-    It looks at all connections once a second and adds nothing to a request.
-    """
-
-    def __init__(self) -> None:
-        # The request before the missing one (None at first), and when we first saw the connection so.
-        self._waiting: dict[Any, tuple[object, float]] = {}
-
-    def close_slow(self, connections: Iterable[Any], *, now: float) -> None:
-        """Close what waits for ``HEAD_TIMEOUT`` or more at ``now``."""
-        waiting: dict[Any, tuple[object, float]] = {}
-        for connection in connections:
-            if not _is_without_head(connection):
-                continue
-            last, since = self._waiting.get(connection, (None, now))
-            if last is not connection.cycle:
-                since = now
-            if now - since >= HEAD_TIMEOUT:
-                connection.transport.close()
-            else:
-                waiting[connection] = (connection.cycle, since)
-        self._waiting = waiting
-
-
-def _is_without_head(connection: Any) -> bool:
-    # uvicorn has no such setting. Its HTTP protocols, over httptools and h11 alike, hold the request
-    # in `cycle` from its complete head on, and run the keep-alive timer until the next one's first byte.
-    if not hasattr(connection, "timeout_keep_alive_task"):
-        return False  # a WebSocket
-    between_requests = connection.cycle is None or connection.cycle.response_complete
-    return between_requests and connection.timeout_keep_alive_task is None

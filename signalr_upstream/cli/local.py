@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..connection_string import EMULATOR_KEY, counts_as_none
+from ..connection_string import EMULATOR_KEY, counts_as_none, is_loopback
 from .dev import missing_extra
 from .options import loosening_flag, option
 
@@ -55,7 +55,6 @@ def local(  # noqa: PLR0917 - click passes them by name
     """
     try:
         from ..local import LocalService  # noqa: PLC0415 - needs the extra "local"
-        from .serving import is_loopback  # noqa: PLC0415
     except ModuleNotFoundError as exc:
         raise missing_extra(exc) from exc
 

@@ -51,7 +51,6 @@ def run(app: str, workers: int, **settings: object) -> None:
     opened, when there is no access key to check upstream calls with.
     """
     from .serving import Serving, check_app, load_app, serve  # noqa: PLC0415 - see the package
-    from .workers import Workers  # noqa: PLC0415
 
     serving = Serving(app=app, **settings)  # type: ignore[arg-type] # click has checked the types
     try:
@@ -59,4 +58,8 @@ def run(app: str, workers: int, **settings: object) -> None:
         check_app(application, serving.host)
     except SignalRError as exc:
         raise click.ClickException(str(exc)) from exc
-    raise SystemExit(serve(serving) if workers == 1 else Workers(serving, workers).run())
+    if workers == 1:
+        raise SystemExit(serve(serving))
+    from .workers import Workers  # noqa: PLC0415 - one process has no use for multiprocessing
+
+    raise SystemExit(Workers(serving, workers).run())

@@ -11,16 +11,16 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
-from ipaddress import ip_address
 from types import FrameType
 
 import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.config import STARTUP_FAILURE
+from uvicorn.config import LOG_LEVELS, STARTUP_FAILURE
 from uvicorn.importer import ImportFromStringError, import_from_string
 
 from ..app import UpstreamApp
+from ..connection_string import is_loopback
 from ..errors import ConfigurationError
 from .draining import LAST_ANSWERS, LINGER, DrainingServer
 from .logs import log_config
@@ -42,6 +42,7 @@ class Serving:
     drain_timeout: float = 25.0
     log_format: str = "json"
     log_level: str = "info"
+    server_log_level: str = "info"
 
     @property
     def longest_end(self) -> float:
@@ -82,14 +83,6 @@ def check_app(app: ASGIApp, host: str) -> None:
             raise ConfigurationError(
                 f"insecure=True answers unsigned calls, so it is served on loopback only, not on {host!r}"
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a socket that is bound to ``host``."""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 class HealthRoutes:
@@ -154,7 +147,7 @@ def _uvicorn_config(serving: Serving, app: ASGIApp) -> uvicorn.Config:
         port=serving.port,
         interface="asgi3",
         log_config=log_config(serving.log_format, serving.log_level),
-        log_level=serving.log_level,
+        log_level=max(serving.log_level, serving.server_log_level, key=LOG_LEVELS.__getitem__),
         access_log=False,
         server_header=False,
         # A layer around every request: only where a proxy is named.

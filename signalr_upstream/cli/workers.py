@@ -37,14 +37,23 @@ class Workers:
         logging.config.dictConfig(log_config(self._serving.log_format, self._serving.log_level))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        family = socket.AF_INET6 if ":" in self._serving.host else socket.AF_INET
-        address = (self._serving.host.strip("[]"), self._serving.port)
-        with socket.create_server(address, family=family, backlog=2048) as listener:
-            _logger.info("%d workers on http://%s:%d", self._count, address[0], listener.getsockname()[1])
+        try:
+            listener = self._listen()
+        except OSError as exc:
+            _logger.error("cannot listen on %s:%d: %s", self._serving.host, self._serving.port, exc.strerror)
+            return STARTUP_FAILURE
+        with listener:
             self._processes = [self._start(listener) for _ in range(self._count)]
             status = self._watch(listener)
         self._end()
         return status
+
+    def _listen(self) -> socket.socket:
+        host = self._serving.host.strip("[]")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, self._serving.port), family=family, backlog=2048)
+        _logger.info("%d workers listen on %s:%d", self._count, host, listener.getsockname()[1])
+        return listener
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
         self._stopping = True

@@ -1,0 +1,160 @@
+"""Run the command line as users do: in a process, in a folder with an app."""
+
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from signalr_upstream.auth import sign_connection
+
+KEY = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/ABCDE="
+CONNECTION_STRING = f"Endpoint=https://example.service.signalr.net;AccessKey={KEY};Version=1.0;"
+
+# A process that says nothing for so long will not say it at all.
+PATIENCE = 30.0
+
+APP = """
+import asyncio
+
+from signalr_upstream import Hub, UpstreamApp
+
+chat = Hub("chat")
+
+
+@chat.on("slow")
+async def slow(seconds: float) -> str:
+    print("slow begins", flush=True)
+    await asyncio.sleep(seconds)
+    return "done"
+
+
+app = UpstreamApp(chat)
+"""
+
+OUTER = """
+from fastapi import FastAPI
+
+import app as inner
+
+app = FastAPI()
+app.mount("/signalr", inner.app)
+
+
+@app.get("/own")
+def own() -> str:
+    return "own"
+"""
+
+
+class Command:
+    """A running ``signalr-upstream`` and what it has printed."""
+
+    def __init__(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "signalr_upstream.cli", *arguments],
+            cwd=folder,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.output = ""
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def read_until(self, text: str) -> str:
+        """Wait for a line with ``text`` in it, and give that line."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                line = None
+            if line is None:
+                raise AssertionError(f"{text!r} was not printed, but:\n{self.output}")
+            self.output += line
+            if text in line:
+                return line
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """The exit status."""
+        status = self.process.wait(PATIENCE)
+        while (line := self._lines.get(timeout=PATIENCE)) is not None:
+            self.output += line
+        return status
+
+
+Start = Callable[..., Command]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "outer.py").write_text(OUTER)
+    return tmp_path
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Start]:
+    commands: list[Command] = []
+
+    def start_command(*arguments: str, **environment: str) -> Command:
+        environment = {"AzureSignalRConnectionString": CONNECTION_STRING} | environment
+        commands.append(Command(list(arguments), folder, environment))
+        return commands[-1]
+
+    yield start_command
+    for command in commands:
+        if command.process.poll() is None:
+            command.process.kill()
+        command.process.wait()
+        assert command.process.stdout is not None
+        command.process.stdout.close()
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def is_open(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def call_slow(client: httpx.Client, seconds: float) -> httpx.Response:
+    """An upstream call as the service makes it: ``invoke("slow", seconds)``."""
+    return client.post(
+        "/chat/messages/slow",
+        content=f'{{"type":1,"invocationId":"1","target":"slow","arguments":[{seconds}]}}',
+        headers={
+            "X-ASRS-Connection-Id": "c1",
+            "X-ASRS-Hub": "chat",
+            "X-ASRS-Category": "messages",
+            "X-ASRS-Event": "slow",
+            "X-ASRS-Signature": sign_connection("c1", [KEY]),
+            "Content-Type": "application/json",
+        },
+    )

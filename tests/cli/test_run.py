@@ -1,0 +1,249 @@
+"""``signalr-upstream run``, as a process: what it refuses, what it serves, how it ends."""
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from .conftest import PATIENCE, Start, call_slow, is_open
+
+SERVES = "Uvicorn running on"
+
+
+@pytest.fixture
+def client(port: int) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+        yield client
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+# --- refusing ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("setting", ["", "Endpoint=https://example.service.signalr.net;AccessKey=;Version=1.0;"])
+@pytest.mark.parametrize("target", ["app:app", "outer:app"])
+def test_without_a_key_no_port_is_opened(start: Start, setting: str, target: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        # The port is taken: had `run` come as far as opening it, the error would say that.
+        port = taken.getsockname()[1]
+        command = start("run", target, "--port", str(port), AzureSignalRConnectionString=setting)
+
+        assert command.wait() == 1
+    assert "AzureSignalRConnectionString" in command.output or "AccessKey" in command.output
+    assert "Traceback" not in command.output
+
+
+def test_an_insecure_app_is_refused_where_others_can_reach_it(start: Start, folder: Path) -> None:
+    (folder / "app.py").write_text(
+        "from signalr_upstream import Hub, UpstreamApp\napp = UpstreamApp(Hub('chat'), insecure=True)\n"
+    )
+
+    command = start("run", "app:app", "--host", "0.0.0.0", "--port", "0")
+
+    assert command.wait() == 1
+    assert "served on loopback only, not on '0.0.0.0'" in command.output
+
+
+@pytest.mark.parametrize(("target", "reason"), [("nothing:app", "module"), ("app:nothing", "Attribute")])
+def test_an_app_that_does_not_exist_is_named(start: Start, target: str, reason: str) -> None:
+    command = start("run", target)
+
+    assert command.wait() == 1
+    assert f"cannot import '{target}'" in command.output
+    assert reason in command.output
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_taken_port_is_an_error(start: Start, workers: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = start("run", "app", "--port", str(taken.getsockname()[1]), "--workers", workers)
+
+        assert command.wait() == 3
+    assert "in use" in command.output
+
+
+# --- serving ----------------------------------------------------------------------------------------------
+
+
+def test_an_upstream_app_is_served_with_health_routes(start: Start, port: int, client: httpx.Client) -> None:
+    # Flags may come from the environment, and ":app" is what APP ends in if it says nothing else.
+    command = start("run", SIGNALR_UPSTREAM_APP="app", SIGNALR_UPSTREAM_RUN_PORT=str(port))
+    command.read_until(SERVES)
+
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").status_code == 200
+    answer = call_slow(client, 0)
+
+    assert answer.content == b'{"type":3,"invocationId":"1","result":"done"}\x1e'
+    assert "server" not in answer.headers
+    command.send(signal.SIGINT)
+    assert command.wait() == 0
+    # Log lines are JSON, and a call that succeeds has none.
+    lines = [json.loads(line) for line in command.output.splitlines() if line.startswith("{")]
+    assert {"time", "level", "logger", "message"} == set(lines[0])
+    assert "slow" not in [line["message"] for line in lines]
+
+
+def test_an_app_around_it_gets_health_routes_in_front(start: Start, port: int, client: httpx.Client) -> None:
+    command = start("run", "outer:app", "--port", str(port), "--drain-delay", "60", "--log-format", "text")
+    command.read_until(SERVES)
+
+    assert client.get("/own").json() == "own"
+    assert client.get("/healthz").text == "ok"
+    assert client.get("/readyz").text == "ok"
+    assert client.post("/signalr/chat/messages/slow").status_code == 401
+
+    command.send(signal.SIGTERM)
+    command.read_until("draining")
+
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/own").json() == "own"
+
+
+def test_an_app_that_fails_to_start_is_an_error(start: Start, folder: Path) -> None:
+    (folder / "bad.py").write_text(
+        "import app as inner, fastapi, contextlib\n"
+        "@contextlib.asynccontextmanager\n"
+        "async def lifespan(_):\n"
+        "    raise RuntimeError('no database')\n"
+        "    yield\n"
+        "app = fastapi.FastAPI(lifespan=lifespan)\n"
+    )
+    for workers in ("1", "2"):
+        command = start("run", "bad:app", "--port", "0", "--workers", workers)
+
+        assert command.wait() == 3
+        assert "no database" in command.output
+
+
+def test_a_process_without_upstream_app_is_told_so(start: Start, folder: Path) -> None:
+    (folder / "plain.py").write_text("import fastapi\napp = fastapi.FastAPI()\n")
+    command = start("run", "plain:app", "--port", "0", "--drain-delay", "0")
+    command.read_until(SERVES)
+
+    command.send(signal.SIGTERM)
+
+    assert command.wait() == 0
+    assert "no UpstreamApp" in command.output
+
+
+# --- ending -----------------------------------------------------------------------------------------------
+
+
+def test_after_sigterm_calls_are_taken_until_the_delay_is_over(
+    start: Start, port: int, client: httpx.Client, pool: ThreadPoolExecutor
+) -> None:
+    command = start("run", "app", "--port", str(port), "--drain-delay", "1.5", "--drain-timeout", "20")
+    command.read_until(SERVES)
+    assert call_slow(client, 0).headers.get("connection") is None
+
+    command.send(signal.SIGTERM)
+    command.read_until("draining")
+
+    assert client.get("/readyz").status_code == 503
+    assert call_slow(client, 0).content.endswith(b'"result":"done"}\x1e')
+    running = pool.submit(call_slow, client, 4.0)
+    command.read_until("slow begins")  # the call before
+    command.read_until("slow begins")
+    wait_until(lambda: not is_open(port))
+    answer = running.result()
+    assert answer.content == b'{"type":3,"invocationId":"1","result":"done"}\x1e'
+    assert answer.headers["connection"] == "close"
+    assert command.wait() == 0
+
+
+def test_a_call_that_runs_too_long_at_the_end_is_answered_like_a_time_out(
+    start: Start, port: int, client: httpx.Client, pool: ThreadPoolExecutor
+) -> None:
+    command = start("run", "app", "--port", str(port), "--drain-delay", "0.1", "--drain-timeout", "0.5")
+    command.read_until(SERVES)
+    running = pool.submit(call_slow, client, 3600.0)
+    command.read_until("slow begins")
+
+    command.send(signal.SIGTERM)
+
+    answer = running.result()
+    assert answer.status_code == 200
+    assert answer.content.startswith(b'{"type":3,"invocationId":"1","error":')
+    assert command.wait() == 0
+
+
+def test_ctrl_c_does_not_wait_for_a_load_balancer(start: Start, port: int) -> None:
+    command = start("run", "app", "--port", str(port), "--drain-delay", "3600")
+    command.read_until(SERVES)
+
+    command.send(signal.SIGINT)
+
+    assert command.wait() == 0
+
+
+def test_a_second_ctrl_c_ends_the_delay(start: Start, port: int) -> None:
+    command = start("run", "app", "--port", str(port), "--drain-delay", "3600")
+    command.read_until(SERVES)
+    command.send(signal.SIGTERM)
+    command.read_until("draining")
+
+    command.send(signal.SIGINT)
+
+    assert command.wait() == 0
+
+
+# --- workers ----------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_dies_is_replaced_and_all_end_together(
+    start: Start, port: int, client: httpx.Client
+) -> None:
+    command = start("run", "app", "--port", str(port), "--workers", "2", "--drain-delay", "0")
+    first = worker_id(command.read_until("Started server process"))
+    command.read_until("Started server process")
+
+    os.kill(first, signal.SIGKILL)
+
+    assert f"worker {first} ended with status -9" in command.read_until("replacing")
+    replacement = worker_id(command.read_until("Started server process"))
+    command.read_until("startup complete")
+    assert call_slow(client, 0).status_code == 200
+    client.close()
+    command.send(signal.SIGTERM)
+    assert command.wait() == 0
+    assert f"Finished server process [{replacement}]" in command.output
+    assert not is_open(port)
+
+
+def test_workers_end_when_their_parent_is_gone(start: Start, port: int) -> None:
+    command = start("run", "app", "--port", str(port), "--workers", "2", "--drain-delay", "0")
+    command.read_until("startup complete")
+    command.read_until("startup complete")
+
+    command.process.kill()
+
+    command.read_until("Finished server process")
+    command.read_until("Finished server process")
+    assert not is_open(port)
+
+
+def worker_id(line: str) -> int:
+    message: str = json.loads(line)["message"]
+    return int(message.split("[")[1].rstrip("]"))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.05)
