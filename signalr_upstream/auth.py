@@ -4,18 +4,20 @@ No network, and the clock is an argument. The app verifies signatures and signs 
 the reverse. The signed key is the UTF-8 text of the access key, never its base64 content.
 """
 
+import functools
 import hmac
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from threading import Lock
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import msgspec
-from jwt import PyJWS
-from jwt.exceptions import InvalidSignatureError, PyJWTError
 
 from .connection_string import Endpoint, counts_as_none, unusable_keys_reason
 from .errors import NoKeysError, SignatureError, TokenError
+
+if TYPE_CHECKING:
+    from jwt import PyJWS
 
 #: The service sends one signature a key, and has two keys. More than this many are not looked at.
 MAX_SIGNATURES = 16
@@ -28,7 +30,6 @@ REST_TOKEN_MARGIN = 300
 MAX_CACHED_TOKENS = 4096
 
 _ALGORITHM = "HS256"
-_jws = PyJWS(algorithms=[_ALGORITHM])
 
 
 class SignatureVerifier:
@@ -110,7 +111,7 @@ def encode_token(claims: Mapping[str, Any], key: str) -> str:
     Raises:
         ValueError: the key counts as none.
     """
-    return _jws.encode(msgspec.json.encode(dict(claims)), _usable(key), algorithm=_ALGORITHM)
+    return _jws().encode(msgspec.json.encode(dict(claims)), _usable(key), algorithm=_ALGORITHM)
 
 
 def decode_token(
@@ -187,10 +188,21 @@ def _usable(key: str) -> bytes:
     return key.encode()
 
 
+@functools.cache
+def _jws() -> "PyJWS":
+    # Imported with the first token: it is a tenth of the time that importing an app takes.
+    from jwt import PyJWS  # noqa: PLC0415
+
+    return PyJWS(algorithms=[_ALGORITHM])
+
+
 def _decode_signed(token: str, keys: Sequence[bytes]) -> dict[str, Any]:
+    from jwt.exceptions import InvalidSignatureError, PyJWTError  # noqa: PLC0415 - see _jws
+
+    jws = _jws()
     for key in keys:
         try:
-            return msgspec.json.decode(_jws.decode(token, key, algorithms=[_ALGORITHM]), type=dict[str, Any])
+            return msgspec.json.decode(jws.decode(token, key, algorithms=[_ALGORITHM]), type=dict[str, Any])
         except InvalidSignatureError:
             continue
         # RecursionError: deep nesting. `from None`: the causes hold pieces of the token.
