@@ -138,8 +138,9 @@ class LocalService:
     # --- life ------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        self._server = Server(self.asgi, host=self._host, port=self._port)
-        await self._server.start()
+        server = Server(self.asgi, host=self._host, port=self._port)
+        await server.start()
+        self._server = server
         connect = getattr(self._app, "connected_to", None)
         if connect is not None:
             connect(self.connection_string)

@@ -35,12 +35,26 @@ class Server:
     """Serves ``app`` on one port. With ``localhost`` also on IPv6's loopback, where there is one."""
 
     def __init__(self, app: asgi.ASGIApp, *, host: str, port: int) -> None:
-        self._app = app
         self._host = host
         self.port = port
-        self._server: _Uvicorn | None = None
-        self._task: asyncio.Task[None] | None = None
         self._filter = HideQueries()
+        self._task: asyncio.Task[None]
+        self._uvicorn = _Uvicorn(
+            uvicorn.Config(
+                app,
+                interface="asgi3",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                ws="websockets-sansio",
+                ws_per_message_deflate=False,  # 61 against 28 KiB a connection
+                ws_max_size=MAX_MESSAGE + 1024,  # a bit more, so that the session says what is wrong
+                ws_ping_interval=None,  # the hub protocol has its own
+                timeout_graceful_shutdown=GRACE,
+            )
+        )
 
     async def start(self) -> None:
         """Open the port and serve.
@@ -49,32 +63,14 @@ class Server:
             OSError: the port cannot be opened.
         """
         sockets = self._open()
-        config = uvicorn.Config(
-            self._app,
-            interface="asgi3",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ws="websockets-sansio",
-            ws_per_message_deflate=False,  # 61 against 28 KiB a connection
-            ws_max_size=MAX_MESSAGE
-            + 1024,  # a little more than a message, so that the session says what is wrong
-            ws_ping_interval=None,  # the hub protocol has its own
-            timeout_graceful_shutdown=GRACE,
-        )
         for logger in _loggers():
             logger.addFilter(self._filter)
-        self._server = _Uvicorn(config)
-        self._task = asyncio.create_task(self._server.serve(sockets))
-        await self._server.serving.wait()
+        self._task = asyncio.create_task(self._uvicorn.serve(sockets))
+        await self._uvicorn.serving.wait()
 
     async def stop(self) -> None:
         """Close the port and every connection."""
-        if self._server is None or self._task is None:
-            return
-        self._server.should_exit = True
+        self._uvicorn.should_exit = True
         await self._task
         for logger in _loggers():
             logger.removeFilter(self._filter)

@@ -7,7 +7,7 @@ went wrong is said in the error of its completion, and logged.
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 from urllib.parse import urlsplit
 
 import httpx
@@ -204,6 +204,8 @@ def _describe(message: UpstreamMessage, *, binary: bool) -> tuple[str, str, byte
             return wire.CONNECTIONS, wire.DISCONNECTED, wire.encode_disconnected(message.error)
         case Invocation():
             return wire.MESSAGES, message.target, wire.encode_invocation(message, binary=binary)
+        case _:
+            assert_never(message)
 
 
 def _reason(error: Exception) -> str:

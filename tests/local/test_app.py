@@ -295,7 +295,7 @@ async def test_sends_are_encoded_once_a_protocol_and_reach_everybody(service: Lo
     assert one.take() == ['{"type":1,"target":"t","arguments":[1,"é",12345678901234567890123]}\x1e'.encode()]
     # 0xcb: a float, for MessagePack has no integer that large
     large = b"\xcb" + struct.pack(">d", 12345678901234567890123)
-    assert two.take() == [b"\x17\x96\x01\x80\xc0\xa1t\x93\x01\xa2\xc3\xa9" + large + b"\x90"]
+    assert two.take() == [b"\x15\x96\x01\x80\xc0\xa1t\x93\x01\xa2\xc3\xa9" + large + b"\x90"]
 
 
 @pytest.mark.parametrize(

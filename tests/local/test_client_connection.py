@@ -1,0 +1,148 @@
+"""A session carried out: its timers, its calls to the app, and messages for it."""
+
+import asyncio
+import time
+
+import pytest
+from msgspec import Raw
+
+from signalr_upstream.errors import InvalidMessageError
+from signalr_upstream.local import LocalService
+from signalr_upstream.local.client_connection import ClientConnection, Outgoing
+from signalr_upstream.local.session import Session
+from signalr_upstream.local.upstream import Caller, Upstream
+from signalr_upstream.protocol.handshake import PROTOCOLS
+from signalr_upstream.protocol.messages import Completion, Invocation, UpstreamMessage
+
+from .session_driver import JSON_HANDSHAKE
+from .socketless import Client, connect
+
+pytestmark = pytest.mark.anyio
+
+INVOKED = b'{"type":1,"invocationId":"0","target":"t","arguments":[]}\x1e'
+SENT = b'{"type":1,"target":"t","arguments":[]}\x1e'
+
+
+class Scripted(Upstream):
+    """An app that answers when it is told to."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__(keys=["k" * 44])
+        self.error = error
+        self.called = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def call(self, caller: Caller, message: UpstreamMessage, *, binary: bool) -> Completion | None:
+        self.called.set()
+        await self.gate.wait()
+        if self.error is not None and isinstance(message, Invocation):
+            raise self.error
+        return None
+
+
+class Waiting(Client):
+    """A client that can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.got = asyncio.Event()
+
+    def send(self, data: bytes, *, binary: bool) -> None:
+        super().send(data, binary=binary)
+        self.got.set()
+
+
+async def test_timers_run_on_the_event_loop() -> None:
+    client = Waiting()
+    loop = asyncio.get_running_loop()
+    service = LocalService()
+    connection = ClientConnection(
+        caller=Caller("c", "chat", None, (), ""),
+        session=Session(now=loop.time(), keep_alive=0.01),
+        transport=client,
+        hub=service.hub("chat"),
+        upstream=Scripted(),
+        clock=time.time,
+    )
+    connection.receive(JSON_HANDSHAKE)
+    await connection.finished()
+    client.got.clear()
+
+    await client.got.wait()
+    connection.disconnect()
+    await connection.finished()
+
+    assert client.received[:2] == [b"{}\x1e", b'{"type":6}\x1e']
+    assert repr(connection) == "<ClientConnection c CLOSED>"
+
+
+async def test_a_bug_in_the_service_still_answers_who_waits(caplog: pytest.LogCaptureFixture) -> None:
+    upstream = Scripted(ValueError("a bug"))
+    client = await connect(LocalService(), upstream=upstream)
+
+    client.connection.receive(INVOKED + SENT + INVOKED)
+    await client.connection.finished()
+
+    assert [b"the local service has a bug" in data for data in client.received] == [True, True]
+    assert "a bug" in caplog.text
+
+
+async def test_a_call_that_is_given_up_ends_the_waiting() -> None:
+    upstream = Scripted()
+    client = await connect(LocalService(), upstream=upstream)
+    client.connection.cancel()
+    upstream.called.clear()
+    upstream.gate.clear()
+    client.connection.receive(INVOKED)
+    end = asyncio.create_task(client.connection.finished())
+    await upstream.called.wait()
+
+    client.connection.cancel()
+    await end
+
+    assert client.received == []
+
+
+async def test_the_transport_is_told_when_to_read() -> None:
+    upstream = Scripted()
+    client = await connect(LocalService(), upstream=upstream)
+    upstream.gate.clear()
+    client.connection.receive(SENT * 3000)
+    blocked = not client.connection.readable.is_set()
+
+    upstream.gate.set()
+    await client.connection.finished()
+
+    assert blocked
+    assert client.connection.readable.is_set()
+
+
+async def test_messages_reach_only_who_is_there() -> None:
+    service = LocalService()
+    client = await connect(service, protocol="messagepack")
+    message = Outgoing("t", Raw(b'[1,"a"]'))
+
+    client.connection.send(message)
+    client.connection.close("bye")
+    client.connection.send(message)
+    await client.connection.finished()
+
+    assert client.received == [b"\x0b\x96\x01\x80\xc0\xa1t\x92\x01\xa1a\x90", b"\x07\x93\x07\xa3bye\xc3"]
+    assert client.gone
+    assert service.hub("chat").everybody() == []
+
+
+def test_a_message_is_encoded_once_a_protocol() -> None:
+    message = Outgoing("t", Raw(b"[1]"))
+
+    first = message.encoded(PROTOCOLS["json"])
+
+    assert first == b'{"type":1,"target":"t","arguments":[1]}\x1e'
+    assert message.encoded(PROTOCOLS["json"]) is first
+
+
+@pytest.mark.parametrize("arguments", [b"[1,]", b"[nope]", b'["\xff"]', b"[" * 70 + b"]" * 70])
+def test_arguments_that_are_no_json_are_refused(arguments: bytes) -> None:
+    with pytest.raises(InvalidMessageError):
+        Outgoing("t", Raw(arguments))
