@@ -1,7 +1,6 @@
 """``signalr-upstream local``: a local SignalR service by itself, for an app that runs elsewhere."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -70,10 +69,13 @@ def local(  # noqa: PLR0917 - click passes them by name
     service = LocalService(
         upstream=upstream, keys=[access_key], host=host, port=port, cors_origins=cors_origins, lenient=lenient
     )
-    asyncio.run(_serve(service, upstream, cors_origins))
+    try:
+        asyncio.run(_serve(service, upstream))
+    except OSError as exc:
+        raise click.ClickException(f"cannot listen on {host}:{port}: {exc.strerror}") from exc
 
 
-async def _serve(service: "LocalService", upstream: str, cors_origins: Sequence[str]) -> None:
+async def _serve(service: "LocalService", upstream: str) -> None:
     from .reloading import stop_on_signals  # noqa: PLC0415 - needs the extra "local"
 
     stop = stop_on_signals()

@@ -33,7 +33,9 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 # --- refusing ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("setting", ["", "Endpoint=https://example.service.signalr.net;AccessKey=;Version=1.0;"])
+@pytest.mark.parametrize(
+    "setting", ["", "Endpoint=https://example.service.signalr.net;AccessKey=;Version=1.0;"]
+)
 @pytest.mark.parametrize("target", ["app:app", "outer:app"])
 def test_without_a_key_no_port_is_opened(start: Start, setting: str, target: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -1,0 +1,151 @@
+"""``signalr-upstream dev``, as a process. That clients stay connected is tested in tests/end_to_end."""
+
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import click
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from signalr_upstream.cli import main
+from signalr_upstream.cli.reloading import pick_port
+
+from .conftest import Start, is_open
+from .test_run import wait_until
+
+APP = """
+import os
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from signalr_upstream import Hub, Identity, UpstreamApp
+
+chat = Hub("chat")
+
+@chat.negotiate
+async def negotiate(request) -> Identity:
+    return Identity(user_id="ann")
+
+def edition(request):
+    return PlainTextResponse("one")
+
+app = UpstreamApp(chat, connection_string="Endpoint=https://prod.example;AccessKey=x;",
+                  routes=[Route("/edition", edition)])
+"""
+
+
+@pytest.fixture
+def service_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def edition(port: int) -> str:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/edition").text
+    except httpx.TransportError:
+        return "nothing"
+
+
+def test_the_app_runs_with_the_local_service_and_restarts_when_it_is_saved(
+    start: Start, folder: Path, port: int, service_port: int
+) -> None:
+    (folder / "app.py").write_text(APP)
+    command = start("dev", "app:app", "--port", str(port), "--service-port", str(service_port))
+    command.read_until(f"http://localhost:{port}")
+    command.read_until(f"http://localhost:{service_port}")
+    assert f"Port={service_port};" in command.read_until("connection string")
+    command.read_until("Ctrl-C ends both")
+    wait_until(lambda: edition(port) == "one")
+
+    # Whatever connection string the app is built with, clients go to the local service.
+    access = httpx.post(f"http://127.0.0.1:{port}/chat/negotiate").json()
+    assert access["url"] == f"http://localhost:{service_port}/client/?hub=chat"
+
+    (folder / "app.py").write_text(APP.replace('"one"', '"two"'))
+    command.read_until("app.py changed: restarting the app")
+    wait_until(lambda: edition(port) == "two")
+
+    (folder / "app.py").write_text(APP + ")")
+    command.read_until("SyntaxError")
+    command.read_until("The app has ended with status 1. It starts again when a Python file is saved.")
+    (folder / "app.py").write_text("")
+    command.read_until("cannot import 'app:app'")
+    command.read_until("The app has ended")
+    (folder / "app.py").write_text(APP)
+    wait_until(lambda: edition(port) == "one")
+
+    command.send(signal.SIGINT)
+
+    assert command.wait() == 0
+    assert not is_open(port)
+    assert not is_open(service_port)
+
+
+def test_an_app_that_does_not_end_is_killed(start: Start, folder: Path, port: int, service_port: int) -> None:
+    (folder / "app.py").write_text(
+        "import signal, time\nprint('begun', flush=True)\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "while True: time.sleep(60)\n"
+    )
+    command = start("dev", "app:app", "--port", str(port), "--service-port", str(service_port))
+    command.read_until("begun")
+
+    command.send(signal.SIGTERM)
+
+    assert command.wait() == 0
+
+
+def test_the_app_ends_when_dev_is_gone(start: Start, folder: Path, port: int, service_port: int) -> None:
+    (folder / "app.py").write_text(APP)
+    command = start("dev", "app:app", "--port", str(port), "--service-port", str(service_port))
+    wait_until(lambda: edition(port) == "one")
+
+    command.process.kill()
+
+    wait_until(lambda: not is_open(port))
+
+
+def test_a_default_port_that_is_taken_gives_way_and_a_chosen_one_does_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        assert pick_port("the app", port, fixed=False) not in (0, port)
+        assert capsys.readouterr().out == f"Port {port} is taken, so the app gets another one.\n"
+        with pytest.raises(click.ClickException, match=f"port {port} for the app cannot be used"):
+            pick_port("the app", port, fixed=True)
+
+
+@pytest.mark.parametrize("command", [["dev", "app"], ["local"]])
+def test_without_the_extra_the_way_to_install_it_is_told(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [name for name in sys.modules if name.startswith("signalr_upstream.")]:
+        if module.split(".")[1] in ("local",) or module.endswith(".reloading"):
+            monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    monkeypatch.setitem(sys.modules, "signalr_upstream.local", None)
+
+    result = CliRunner().invoke(main, command)
+
+    assert result.exit_code == 1
+    assert "pip install 'signalr-upstream[local]'" in result.output
+
+
+def test_the_environment_is_left_as_it_was(start: Start, folder: Path, port: int, service_port: int) -> None:
+    (folder / "app.py").write_text(
+        APP + "\nimport json\nprint(json.dumps({'env': dict(os.environ)}), flush=True)\n"
+    )
+    command = start("dev", "app", "--port", str(port), "--service-port", str(service_port), MY_OWN="kept")
+
+    environment = json.loads(command.read_until('"env"'))["env"]
+
+    assert environment["MY_OWN"] == "kept"
+    assert environment["PATH"] == os.environ["PATH"]
+    # A ServiceClient that the app makes for itself must not reach the real service either.
+    assert environment["AzureSignalRConnectionString"].startswith("Endpoint=http://localhost;Port=")
