@@ -257,7 +257,8 @@ def _custom_types(info: Any) -> Iterator[type]:
     while waiting:
         current = waiting.pop()
         if isinstance(current, CustomType):
-            yield current.cls
+            if current.cls is not object:  # which every value is
+                yield current.cls
         elif isinstance(current, tuple | list):
             waiting.extend(current)
         elif isinstance(current, msgspec.Struct) and id(current) not in seen:

@@ -1,6 +1,7 @@
 """Which handler a call reaches: hubs, families, applications, paths, case, and what nobody handles."""
 
 import logging
+import textwrap
 from typing import Any
 
 import pytest
@@ -265,6 +266,17 @@ async def test_an_unknown_target_is_a_404_and_the_log_has_a_handler_to_paste(
     assert f"@hub.on({hostile!r})" in caplog.text
     assert "*arguments: object" in caplog.text
     assert "\u2028" not in caplog.text
+
+
+async def test_the_handler_of_the_log_can_be_pasted_and_serves(caplog: pytest.LogCaptureFixture) -> None:
+    hub = make_hub("chat")
+    for event in ("new", "room's"):
+        await send(make_app(hub), event)
+        source = caplog.records[-1].getMessage().partition("To handle it:")[2]
+
+        exec(textwrap.dedent(source), {"hub": hub, "Context": Context})
+
+        assert (await invoke(make_app(hub), event, 1, "two"))["result"] is None
 
 
 async def test_at_most_20_unknown_names_are_explained(caplog: pytest.LogCaptureFixture) -> None:
