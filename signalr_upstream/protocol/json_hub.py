@@ -61,15 +61,10 @@ class JsonHubProtocol:
             TrailingDataError: something follows the message.
         """
         try:
-            payload.decode()  # Raw members are passed on unread, so this is the only look at their encoding
-            message = _decoder.decode(payload)
-        except msgspec.ValidationError as exc:
-            if _has_unknown_type(payload):
-                return None
-            raise InvalidMessageError(f"not a hub message: {exc}") from exc
+            payload.isascii() or payload.decode()  # Raw members are passed on unread: nobody else would look
+            return _checked(_decode(payload))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
             raise _malformed(exc) from exc
-        return _checked(message)
 
     @staticmethod
     def encode_values(values: Sequence[Any], *, enc_hook: Callable[[Any], Any] | None = None) -> Raw:
@@ -115,7 +110,16 @@ def _head(
     return members
 
 
-def _checked(message: HubMessage) -> HubMessage:
+def _decode(payload: bytes) -> HubMessage | None:
+    try:
+        return _decoder.decode(payload)
+    except msgspec.ValidationError:
+        if _envelope_decoder.decode(payload).type in _KNOWN_TYPES:
+            raise
+        return None
+
+
+def _checked(message: HubMessage | None) -> HubMessage | None:
     """What the spec asks for and the types of the members do not say."""
     match message:
         case Invocation() | StreamInvocation() if bytes(message.arguments)[:1] != b"[":
@@ -125,13 +129,6 @@ def _checked(message: HubMessage) -> HubMessage:
         case Completion(error=str()) if message.result != NO_RESULT:
             raise InvalidMessageError("not a hub message: both `error` and `result`")
     return message
-
-
-def _has_unknown_type(payload: bytes) -> bool:
-    try:
-        return _envelope_decoder.decode(payload).type not in _KNOWN_TYPES
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
 
 
 def _malformed(exc: Exception) -> ProtocolError:
