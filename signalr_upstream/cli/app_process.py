@@ -36,5 +36,5 @@ def main(app: str, folder: str, port: str) -> int:
     return serve(serving, parent=os.getppid())
 
 
-if __name__ == "__main__":
-    raise SystemExit(main(*sys.argv[1:]))
+# Only ever run, never imported.
+raise SystemExit(main(*sys.argv[1:]))

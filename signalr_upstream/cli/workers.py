@@ -20,6 +20,9 @@ _logger = logging.getLogger(__name__)
 # A worker that dies is replaced at once, but not faster than once in this many seconds.
 RESTART_PAUSE = 1.0
 
+# Seconds beyond the longest orderly end until a worker is killed.
+END_MARGIN = 2.0
+
 _spawn = get_context("spawn")
 
 
@@ -79,7 +82,7 @@ class Workers:
         return 0
 
     def _end(self) -> None:
-        deadline = time.monotonic() + self._serving.longest_end + 5
+        deadline = time.monotonic() + self._serving.longest_end + END_MARGIN
         for process in self._processes:
             process.terminate()
         for process in self._processes:

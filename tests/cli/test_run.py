@@ -114,6 +114,19 @@ def test_an_app_around_it_gets_health_routes_in_front(start: Start, port: int, c
     assert client.get("/readyz").status_code == 503
     assert client.get("/healthz").status_code == 200
     assert client.get("/own").json() == "own"
+    command.send(signal.SIGINT)
+    assert command.wait() == 0
+
+
+def test_the_folder_of_the_app_can_be_named(start: Start, folder: Path) -> None:
+    (folder / "deep").mkdir()
+    (folder / "app.py").rename(folder / "deep" / "app.py")
+    command = start("run", "app", "--app-dir", "deep", "--port", "0")
+    command.read_until(SERVES)
+
+    command.send(signal.SIGINT)
+
+    assert command.wait() == 0
 
 
 def test_an_app_that_fails_to_start_is_an_error(start: Start, folder: Path) -> None:
@@ -210,7 +223,7 @@ def test_a_second_ctrl_c_ends_the_delay(start: Start, port: int) -> None:
 def test_a_worker_that_dies_is_replaced_and_all_end_together(
     start: Start, port: int, client: httpx.Client
 ) -> None:
-    command = start("run", "app", "--port", str(port), "--workers", "2", "--drain-delay", "0")
+    command = start("run", "app", "--port", str(port), "--workers", "2", "--drain-delay", "0.1")
     first = worker_id(command.read_until("Started server process"))
     command.read_until("Started server process")
 
@@ -237,6 +250,20 @@ def test_workers_end_when_their_parent_is_gone(start: Start, port: int) -> None:
     command.read_until("Finished server process")
     command.read_until("Finished server process")
     assert not is_open(port)
+
+
+def test_a_worker_that_hangs_is_killed_at_the_end(start: Start, port: int) -> None:
+    times = ["--drain-delay", "0", "--drain-timeout", "0"]
+    command = start("run", "app", "--port", str(port), "--workers", "2", *times)
+    hanging = worker_id(command.read_until("Started server process"))
+    command.read_until("startup complete")
+    command.read_until("startup complete")
+    os.kill(hanging, signal.SIGSTOP)
+
+    command.send(signal.SIGTERM)
+
+    command.read_until(f"worker {hanging} does not end: killing it")
+    assert command.wait() == 0
 
 
 def worker_id(line: str) -> int:
