@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import starlette.types as asgi
 import uvicorn
+import websockets  # noqa: F401 - uvicorn loads it by name and late: an install without the extra fails here
 
 from ..slow_heads import SlowHeads
 from .session import MAX_MESSAGE
@@ -62,6 +63,7 @@ class Server:
         Raises:
             OSError: the port cannot be opened.
         """
+        self._uvicorn.config.load()  # what can go wrong here is raised here, not in the task
         sockets = self._open()
         for logger in _loggers():
             logger.addFilter(self._filter)
