@@ -1,0 +1,230 @@
+"""``POST /<hub>/negotiate``: who may connect, where to, and what a browser of another origin gets to see."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp
+
+from signalr_upstream import ClientAccess, Forbidden, Hub, HubError, Identity, UpstreamApp
+
+from .support import CONNECTION_STRING, KEY, detail
+
+pytestmark = pytest.mark.anyio
+
+ORIGIN = "https://page.example"
+
+
+def make_app(function: Callable[[Request], Any] | None, *, hub: str = "chat", **options: Any) -> UpstreamApp:
+    negotiated = Hub(hub)
+    if function is not None:
+        negotiated.negotiate(function)
+    return UpstreamApp(negotiated, **{"connection_string": CONNECTION_STRING, **options})
+
+
+async def negotiate(
+    app: ASGIApp, path: str = "/chat/negotiate", *, method: str = "POST", **headers: str
+) -> httpx.Response:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app.test") as client:
+        return await client.request(method, path, headers=names)
+
+
+async def ann(request: Request) -> Identity:
+    return Identity("ann", claims={"role": "admin"}, lifetime=60)
+
+
+def token_of(answer: httpx.Response) -> dict[str, Any]:
+    token = answer.json()["accessToken"]
+    decoded: dict[str, Any] = jwt.decode(token, KEY, algorithms=["HS256"], options={"verify_aud": False})
+    return decoded
+
+
+async def test_the_answer_sends_the_client_on_to_the_service_with_a_token() -> None:
+    answer = await negotiate(make_app(ann), "/chat/negotiate?negotiateVersion=1")
+
+    assert answer.status_code == 200
+    assert list(answer.json()) == ["url", "accessToken"]
+    assert answer.json()["url"] == "https://chat.service.signalr.net/client/?hub=chat"
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+    token = token_of(answer)
+    assert token["asrs.s.uid"] == "ann"
+    assert token["role"] == "admin"
+    assert token["exp"] - token["iat"] == 60
+
+
+async def test_the_function_sees_the_request_and_may_be_a_plain_one() -> None:
+    def who(request: Request) -> Identity:
+        return Identity(request.headers["x-user"])
+
+    assert token_of(await negotiate(make_app(who), x_user="bob"))["asrs.s.uid"] == "bob"
+
+
+async def test_anonymous_has_to_be_said() -> None:
+    def who(request: Request) -> Identity:
+        return Identity.anonymous()
+
+    assert "asrs.s.uid" not in token_of(await negotiate(make_app(who)))
+
+
+async def test_application_and_family_are_in_the_url() -> None:
+    app = make_app(ann, hub="tenant_*", application="Shop")
+
+    answer = await negotiate(app, "/Tenant_1/negotiate")
+
+    assert answer.json()["url"].endswith("/client/?hub=shop_tenant_1")
+    detail(await negotiate(app, "/other/negotiate"), 404)
+
+
+@pytest.mark.parametrize("name", ["tenant_%20", "tenant_%22%3E", "tenant_" + "x" * 200])
+async def test_a_family_does_not_serve_names_that_the_service_would_not_take(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = await negotiate(make_app(ann, hub="tenant_*"), f"/{name}/negotiate")
+
+    assert "hub name" in detail(answer, 404)
+    assert caplog.records == []
+
+
+# --- refusals ---
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (Forbidden(), 403, "You are not allowed to do this."),
+        (HubError("The room is full."), 403, "The room is full."),
+        (HTTPException(401, "log in first", {"www-authenticate": "Bearer"}), 401, "log in first"),
+        (HTTPException(429, "later"), 429, "later"),
+        (HTTPException(440, "the session is over"), 440, "the session is over"),
+    ],
+)
+async def test_a_function_refuses_by_raising(error: Exception, status: int, told: str) -> None:
+    async def who(request: Request) -> Identity:
+        raise error
+
+    answer = await negotiate(make_app(who, cors_origins=[ORIGIN]), origin=ORIGIN)
+
+    assert detail(answer, status) == told
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert answer.headers.get("www-authenticate") == ("Bearer" if status == 401 else None)
+
+
+async def test_a_function_that_fails_is_a_500_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
+    async def who(request: Request) -> Identity:
+        raise ValueError("the password is hunter2")
+
+    assert "hunter2" not in detail(await negotiate(make_app(who)), 500)
+    assert "hunter2" in caplog.text
+
+
+async def test_a_function_that_returns_no_identity_is_a_500() -> None:
+    def who(request: Request) -> Any:
+        return "ann"
+
+    detail(await negotiate(make_app(who)), 500)
+
+
+async def test_an_identity_too_large_for_a_token_is_a_500_that_shows_no_claim(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def who(request: Request) -> Identity:
+        return Identity("ann", claims={"avatar": "S3CRET" * 1000})
+
+    detail(await negotiate(make_app(who)), 500)
+    assert "'avatar'" in caplog.text
+    assert "S3CRET" not in caplog.text
+
+
+async def test_a_hub_without_a_function_says_so_and_makes_no_token() -> None:
+    assert "@hub.negotiate" in detail(await negotiate(make_app(None)), 404)
+    assert "no such hub" in detail(await negotiate(make_app(ann), "/nobody/negotiate"), 404)
+
+
+@pytest.mark.parametrize(
+    "connection_string",
+    ["Endpoint=https://x.test;AccessKey=;Version=1.0;", f"Endpoint=nowhere;AccessKey={KEY};", []],
+)
+async def test_without_a_usable_key_there_is_no_token(
+    connection_string: str | list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    detail(await negotiate(make_app(ann, connection_string=connection_string)), 503)
+    assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
+async def test_only_post_negotiates(method: str) -> None:
+    answer = await negotiate(make_app(ann), method=method)
+
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST, OPTIONS"
+
+
+# --- CORS ---
+
+
+async def test_pages_of_the_named_origins_may_negotiate_with_credentials() -> None:
+    app = make_app(ann, cors_origins=[ORIGIN])
+
+    preflight = await negotiate(
+        app,
+        method="OPTIONS",
+        origin=ORIGIN,
+        access_control_request_method="POST",
+        access_control_request_headers="x-requested-with,x-signalr-user-agent,authorization",
+    )
+    answer = await negotiate(app, origin=ORIGIN)
+
+    assert preflight.status_code == 200
+    for headers in (preflight.headers, answer.headers):
+        assert headers["access-control-allow-origin"] == ORIGIN
+        assert headers["access-control-allow-credentials"] == "true"
+    assert "x-signalr-user-agent" in preflight.headers["access-control-allow-headers"]
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("origins", [[], [ORIGIN]])
+async def test_pages_of_other_origins_may_not(origins: list[str]) -> None:
+    app = make_app(ann, cors_origins=origins)
+    other = "https://evil.example"
+
+    preflight = await negotiate(app, method="OPTIONS", origin=other, access_control_request_method="POST")
+    answer = await negotiate(app, origin=other)
+
+    assert preflight.status_code == 400
+    assert "access-control-allow-origin" not in preflight.headers
+    assert "access-control-allow-origin" not in answer.headers
+
+
+# --- routes of one's own ---
+
+
+async def test_client_access_serves_a_route_of_ones_own() -> None:
+    hub = Hub("chat")
+    UpstreamApp(hub, connection_string=CONNECTION_STRING).hub(hub)
+    app = UpstreamApp(hub, connection_string=CONNECTION_STRING)
+
+    access = app.client_access(hub, Identity("ann"))
+
+    assert isinstance(access, ClientAccess)
+    assert access.access_token not in repr(access)
+
+
+async def test_a_negotiate_function_may_use_its_hub_although_it_is_in_several_apps() -> None:
+    hub = Hub("chat")
+    seen: list[str] = []
+
+    @hub.negotiate
+    async def who(request: Request) -> Identity:
+        seen.append((await hub.client_access(Identity("x"))).url)
+        return Identity("ann")
+
+    apps = [UpstreamApp(hub, connection_string=CONNECTION_STRING) for _ in range(2)]
+
+    assert [(await negotiate(app)).status_code for app in apps] == [200, 200]
+    assert len(seen) == 2
