@@ -171,7 +171,8 @@ class UpstreamApp(Starlette):
 
     async def _unmatched(self, scope: Scope, receive: Receive, send: Send) -> None:
         """No route matches: if it could be an upstream URL, say what is missing."""
-        if scope["type"] != "http" or not self._pattern.fits(scope.get("raw_path") or scope["path"].encode()):
+        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        if scope["type"] != "http" or not self._pattern.fits(path):
             await self.router.not_found(scope, receive, send)
         elif scope["method"] != "POST":
             await send_reply(send, problem(405, "this is an upstream URL: only POST", (b"allow", b"POST")))

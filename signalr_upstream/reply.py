@@ -36,5 +36,6 @@ def problem(status: int, detail: str, *headers: tuple[bytes, bytes]) -> Reply:
 async def send_reply(send: Send, reply: Reply) -> None:
     """Send a whole answer."""
     status, headers, body = reply
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    # A list of its own: middleware on the way adds to it.
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
     await send({"type": "http.response.body", "body": body})

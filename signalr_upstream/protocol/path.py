@@ -54,10 +54,9 @@ class PathPattern:
         expected = _PARAMETER.sub(lambda found: values[found[1]], self.template)
         return _normal(unquote(raw_path)).endswith(_normal(expected))
 
-    def fits(self, raw_path: bytes) -> bool:
-        """Whether some upstream call could come to this raw path."""
-        path = _SLASHES.sub("/", raw_path.decode("latin-1")).removesuffix("/")
-        return self._fits.fullmatch(path) is not None
+    def fits(self, path: str) -> bool:
+        """Whether some upstream call could come to this path."""
+        return self._fits.fullmatch(_SLASHES.sub("/", path).removesuffix("/")) is not None
 
 
 def _normal(path: str) -> str:
