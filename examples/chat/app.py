@@ -119,7 +119,7 @@ def compose(ctx: Context, text: str, room: str | None = None) -> Message:
     return Message(uuid.uuid4().hex, caller(ctx).name, text, time.time(), room)
 
 
-# --- the page and the official client it uses -------------------------------------------------------------------------
+# --- the page and the official client it uses ---------------------------------------------------------------
 
 HERE = Path(__file__).parent
 CLIENT = HERE / "node_modules" / "@microsoft"

@@ -77,13 +77,14 @@ class Driven(Process):
         raise error
 
     def _took_line(self, line: str) -> None:
-        match json.loads(line):
+        event: dict[str, Any] = json.loads(line)
+        match event:
             case {"event": "open"}:
                 self._opened.put(None)
             case {"event": "message", "message": message}:
                 self._messages.put(message)
-            case {"event": "answer", "call": number, **answer}:
-                self._calls[number].answers.put(answer)
+            case {"event": "answer", "call": number}:
+                self._calls[number].answers.put(event)
             case {"event": "closed", "error": error}:
                 self._closed.put(error)
 
@@ -136,17 +137,25 @@ class Client(Driven):
 
 
 class Browser(Driven):
-    """Chromium with an empty profile."""
+    """Chromium with an empty profile, which is made in ``folder``."""
 
-    def __init__(self, *, profile: Path, log: Path) -> None:
+    def __init__(self, *, folder: Path, log: Path) -> None:
         executable = os.environ.get("CHROMIUM") or shutil.which("chromium") or "chromium"
-        super().__init__(["node", DRIVERS / "browser.mjs", executable, profile], log=log)
+        super().__init__(["node", DRIVERS / "browser.mjs", executable, folder], log=log)
 
     def open(self, url: str) -> "Window":
         """A new window with a page."""
         window = Window(self, f"window {len(self._calls)}")
-        window.do("open", url=url)
+        status = window.do("open", url=url)
+        assert status == 200, f"{url} answers {status}"
         return window
+
+    def page_errors(self) -> list[Any]:
+        """Errors of scripts that no page has caught so far."""
+        errors = []
+        while not self._messages.empty():
+            errors.append(self._messages.get())
+        return errors
 
 
 class Window:
@@ -160,10 +169,15 @@ class Window:
         """Let ``drivers/browser.mjs`` do something at a place, and wait until it is done."""
         return self._browser.command(action, window=self._name, role=role, name=name, **values).wait()
 
-    def see(self, role: str, name: str, text: str | None = None) -> None:
-        """Wait until a place, or a text in it, is visible."""
-        self.do("see", role, name, **({} if text is None else {"text": text}))
+    def see(self, role: str, name: str, text: str, *, exact: bool = True) -> None:
+        """Wait until a text (or, not ``exact``, a part of one) is visible at a place."""
+        self.do("see", role, name, text=text, exact=exact)
 
     def see_gone(self, role: str, name: str, text: str) -> None:
         """Wait until a text is not visible at a place."""
         self.do("see_gone", role, name, text=text)
+
+    def read(self, role: str, name: str = "") -> list[str]:
+        """The lines of text at a place, as they are now."""
+        texts: list[str] = self.do("read", role, name)
+        return [line for text in texts for line in text.split("\n") if line]

@@ -8,7 +8,7 @@ let room = "lobby"; // the one shown
 let recipient = null; // a name: what is sent next is for that person alone
 let connection = null;
 
-// --- the connection ---------------------------------------------------------------------------------------------
+// --- the connection ----------------------------------------------------------------------------------------
 
 const retryDelay = (tries) => Math.min(250 * 2 ** tries, 5000); // ms, without end: the server comes back
 
@@ -77,7 +77,7 @@ async function invoke(target, ...args) { // what a handler returns, or undefined
   }
 }
 
-// --- what is known -----------------------------------------------------------------------------------------------
+// --- what is known -----------------------------------------------------------------------------------------
 
 const names = (name) => new Set(rooms.get(name)?.people.values());
 
@@ -113,7 +113,7 @@ function openRoom(name) {
   showPeople();
 }
 
-// --- what is shown: text only, never HTML from others -------------------------------------------------------------
+// --- what is shown: text only, never HTML from others ------------------------------------------------------
 
 function element(tag, text, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), { textContent: text }, properties);
@@ -131,6 +131,7 @@ function showStatus() {
 function showError(text) {
   $("error").textContent = text;
   $("error").hidden = !text;
+  $("log").lastElementChild?.scrollIntoView({ block: "end" }); // the log has become shorter
 }
 
 function showRooms() {
@@ -168,7 +169,7 @@ function writeTo(name) {
   $("text").focus();
 }
 
-// --- what people do ------------------------------------------------------------------------------------------------
+// --- what people do ----------------------------------------------------------------------------------------
 
 async function joinRoom(name) {
   if (!rooms.has(name)) {

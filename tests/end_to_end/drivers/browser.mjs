@@ -1,5 +1,5 @@
 // Chromium with several windows, driven through standard input and output: see processes.py.
-// Arguments: path of the browser, a folder for its profile.
+// Arguments: path of the browser, a folder for its files.
 
 import { createInterface } from "node:readline";
 
@@ -7,40 +7,46 @@ import { chromium } from "playwright-core";
 
 const DEADLINE = 15_000; // ms; for one thing to be seen
 
-const [executablePath, profile] = process.argv.slice(2);
+const [executablePath, folder] = process.argv.slice(2);
 const tell = (event) => process.stdout.write(JSON.stringify(event) + "\n");
 
-const browser = await chromium.launchPersistentContext(profile, {
+process.env.TMPDIR = folder; // where Playwright makes a new profile
+const browser = await chromium.launch({
   executablePath,
   headless: true,
   chromiumSandbox: false,
-  viewport: { width: 1000, height: 700 },
   args: ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync"],
 });
-browser.setDefaultTimeout(DEADLINE);
 const windows = new Map();
 
-// A place is [role, name], as a screen reader would say it: ["button", "Send"].
-const find = (command) => {
-  const place = windows.get(command.window).getByRole(command.role, { name: command.name, exact: true });
-  return command.text === undefined ? place : place.getByText(command.text, { exact: command.exact ?? true }).first();
+// A place is a role and perhaps a name, as a screen reader says them; a text is looked for inside of it.
+const find = ({ window, role, name, text, exact = true }) => {
+  const place = windows.get(window).getByRole(role, name ? { name, exact: true } : {});
+  return text === undefined ? place : place.getByText(text, { exact }).first();
 };
 
 const actions = {
-  open: async ({ window, url }) => {
-    const page = await browser.newPage();
+  open: async ({ window, url }) => { // the status of the answer
+    const page = await browser.newPage({ viewport: { width: 1000, height: 700 } });
+    page.setDefaultTimeout(DEADLINE);
     page.on("pageerror", (error) => tell({ event: "message", message: [window, "page error", String(error)] }));
+    page.on("websocket", (socket) => socket.on("framereceived", ({ payload }) => {
+      page.lastFrame = typeof payload === "string" ? "text" : "binary";
+    }));
     windows.set(window, page);
     return (await page.goto(url)).status();
   },
+  close: ({ window }) => windows.get(window).close(),
   click: (command) => find(command).click(),
   check: (command) => find(command).check(),
   fill: ({ value, ...command }) => find(command).fill(value),
   select: ({ value, ...command }) => find(command).selectOption(value),
   see: (command) => find(command).waitFor({ state: "visible" }),
   see_gone: (command) => find(command).waitFor({ state: "hidden" }),
+  value: (command) => find(command).inputValue(),
   read: (command) => find(command).allInnerTexts(),
+  last_frame: ({ window }) => windows.get(window).lastFrame,
   screenshot: ({ window, path }) => windows.get(window).screenshot({ path }),
 };
 

@@ -29,6 +29,14 @@ const actions = {
     }
   },
   send: ({ target, args }) => connection.send(target, ...args),
+  stream: ({ call, target, args }) => {
+    const items = [];
+    connection.stream(target, ...args).subscribe({
+      next: (item) => items.push(item),
+      complete: () => tell({ event: "answer", call, result: items }),
+      error: (error) => tell({ event: "answer", call, error: error.message }),
+    });
+  },
   stop: () => connection.stop(),
 };
 

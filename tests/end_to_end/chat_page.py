@@ -1,0 +1,19 @@
+"""What people do on the page of the chat example."""
+
+from .clients import Browser, Window
+
+
+def sign_in(browser: Browser, url: str, name: str, protocol: str) -> Window:
+    """A window in which somebody has entered the chat."""
+    window = browser.open(url)
+    window.do("fill", "textbox", "Your name", value=name)
+    window.do("check", "radio", protocol)
+    window.do("click", "button", "Enter")
+    window.see("status", "", "connected")
+    return window
+
+
+def say(window: Window, text: str) -> None:
+    """Write a message and send it."""
+    window.do("fill", "textbox", "Message", value=text)
+    window.do("click", "button", "Send")
