@@ -17,13 +17,14 @@ import httpx
 
 HERE = Path(__file__).parent
 
-# Seconds: for one thing to happen, and for a whole process to live. Both are far more than is needed.
+# Seconds for one thing to happen: far more than is needed, also on a busy machine.
 PATIENCE = 20.0
-LIFETIME = 100.0
 
 
 class Process:
-    """A child process that is killed, with all it has started, after ``LIFETIME`` or when the block ends."""
+    """A child process that is killed, with all it has started, after ``lifetime`` or when the block ends."""
+
+    lifetime = 100.0  # seconds
 
     def __init__(self, command: Sequence[str | Path], *, log: Path) -> None:
         self._command = [str(part) for part in command]
@@ -39,7 +40,7 @@ class Process:
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
-        self._deadline = threading.Timer(LIFETIME, self._kill)
+        self._deadline = threading.Timer(self.lifetime, self._kill)
         self._deadline.daemon = True
         self._deadline.start()
         self._reader = threading.Thread(target=self._read_output, daemon=True)
@@ -83,6 +84,8 @@ class Process:
 
 class Server(Process):
     """A command of ``signalr-upstream``, ready when ``url`` answers."""
+
+    lifetime = 300.0  # seconds: it serves all tests of a module
 
     def __init__(self, *arguments: str | Path, url: str, log: Path) -> None:
         self.url = url
