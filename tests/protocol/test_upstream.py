@@ -202,7 +202,7 @@ def test_any_json_object_is_a_message_or_a_protocol_error(members: dict[str, Any
             decode(body)
 
 
-@given(st.text(min_size=1), st.lists(JSON_VALUES, max_size=3), st.none() | st.text(), st.booleans())
+@given(st.text(min_size=1), st.lists(JSON_VALUES, max_size=3), st.none() | st.text(min_size=1), st.booleans())
 def test_what_the_service_encodes_the_app_decodes(
     target: str, arguments: list[Any], invocation_id: str | None, binary: bool
 ) -> None:
