@@ -1,0 +1,154 @@
+"""What README and docs show is true: their code runs, their commands exist, their links lead somewhere."""
+
+import os
+import re
+import shlex
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import click
+import httpx
+import pytest
+
+from signalr_upstream import UpstreamApp
+from signalr_upstream.cli import main
+from signalr_upstream.local import LocalService
+from signalr_upstream.protocol.path import DEFAULT_PATTERN
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+EXAMPLES = sorted((ROOT / "examples").glob("*/README.md"))
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+KEY = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/ABCDE="
+
+# Commands that no test runs, and what stands in for them.
+NOT_RUN = {
+    "az": "needs an Azure account",
+    "docker": "needs an engine; the Dockerfile's steps are done by hand before a release",
+    "curl": "needs the app in Azure; that an unsigned call is answered 401 is tested with the app",
+    "python -m pip install": "scripts/chat does it, and .ci/run from nothing",
+    "cd": "goes to a folder, which exists",
+    "npm ci": "scripts/chat does it",
+}
+
+
+def blocks(*languages: str) -> Iterator[tuple[str, str]]:
+    for document in [*DOCUMENTS, *EXAMPLES]:
+        for number, (language, code) in enumerate(BLOCK.findall(document.read_text()), start=1):
+            if language in languages:
+                yield f"{document.relative_to(ROOT)} #{number}", code
+
+
+def named(found: Iterator[tuple[str, str]]) -> list[object]:
+    return [pytest.param(code, id=name) for name, code in found]
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    for name, code in blocks("sh"):
+        for line in code.splitlines():
+            yield f"{name}: {line[:60]}", line
+
+
+@pytest.mark.parametrize("code", named(blocks("python")))
+def test_python_code_runs(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AzureSignalRConnectionString", f"Endpoint=https://a.example;AccessKey={KEY};")
+    module = ModuleType("shown")
+    monkeypatch.setitem(sys.modules, "shown", module)
+
+    exec(compile(code, "shown.py", "exec"), module.__dict__)
+
+    for value in vars(module).values():
+        if isinstance(value, UpstreamApp):
+            value.check_keys()
+
+
+@pytest.mark.anyio
+async def test_the_app_of_the_readme_sends_clients_to_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AzureSignalRConnectionString", f"Endpoint=https://a.example;AccessKey={KEY};")
+    module = ModuleType("shown")
+    monkeypatch.setitem(sys.modules, "shown", module)
+    code = next(code for _, code in blocks("python"))
+    exec(compile(code, "shown.py", "exec"), module.__dict__)
+
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(module.app), base_url="http://app.example"
+    ) as client:
+        answer = await client.post("/chat/negotiate?name=ann")
+
+    assert answer.json()["url"] == "https://a.example/client/?hub=chat"
+
+
+@pytest.mark.anyio
+async def test_the_client_of_the_readme_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("shown")
+    code = next(code for _, code in blocks("python") if "ServiceClient" in code)
+    exec(compile(code, "shown.py", "exec"), module.__dict__)
+
+    async with LocalService() as service:
+        monkeypatch.setenv("AzureSignalRConnectionString", service.connection_string)
+        await module.announce("Tea is ready.")
+
+
+@pytest.mark.parametrize("line", named(commands()))
+def test_shell_commands_exist(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(line)
+    if words[0] == "signalr-upstream":
+        command = main.commands[words[1]]
+        # Parses every flag, and fails for one that does not exist; does not run the command.
+        command.make_context(words[1], words[2:], parent=click.Context(main))
+    elif words[0].startswith("scripts/"):
+        assert (ROOT / words[0]).stat().st_mode & stat.S_IXUSR
+    else:
+        assert any(line.startswith(f"{known} ") or line == known for known in NOT_RUN), "who runs this?"
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, *EXAMPLES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_lead_to_a_file(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target
+
+
+def test_azure_is_shown_the_default_path() -> None:
+    text = (ROOT / "docs" / "azure.md").read_text()
+
+    assert f"https://<app>{DEFAULT_PATTERN}" in text
+
+
+def test_every_setting_that_is_named_is_a_flag() -> None:
+    flags = {
+        f"SIGNALR_UPSTREAM_{name}_{parameter.name}".upper()
+        for name, command in main.commands.items()
+        for parameter in command.params
+    }
+
+    for file in [ROOT / "Dockerfile", *DOCUMENTS]:
+        for setting in re.findall(r"SIGNALR_UPSTREAM_(?:RUN|DEV|LOCAL)_\w+", file.read_text()):
+            assert setting in flags
+
+
+def test_the_dockerfile_copies_only_what_exists() -> None:
+    for line in re.findall(r"^COPY (?!--from)(.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE):
+        *sources, _ = line.replace("${APP_DIR}", "examples/chat").split()
+        for source in sources:
+            assert (ROOT / source).exists(), source
+
+
+def test_the_lock_names_exact_versions_and_no_place_of_one_machine() -> None:
+    lines = [
+        line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")
+    ]
+
+    assert len(lines) > 20
+    for line in lines:
+        assert re.match(r"^[a-z0-9-]+==[0-9][\w.]*( ;.*)?$", line), line
+    assert os.sep not in "".join(lines)
