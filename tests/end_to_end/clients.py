@@ -10,9 +10,7 @@ A driver takes commands as JSON lines on its standard input, ``{"call": 1, "do":
 """
 
 import json
-import os
 import queue
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -139,8 +137,7 @@ class Client(Driven):
 class Browser(Driven):
     """Chromium with an empty profile, which is made in ``folder``."""
 
-    def __init__(self, *, folder: Path, log: Path) -> None:
-        executable = os.environ.get("CHROMIUM") or shutil.which("chromium") or "chromium"
+    def __init__(self, executable: str, *, folder: Path, log: Path) -> None:
         super().__init__(["node", DRIVERS / "browser.mjs", executable, folder], log=log)
 
     def open(self, url: str) -> "Window":

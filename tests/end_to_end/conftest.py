@@ -53,8 +53,12 @@ def connect(tmp_path: Path) -> Iterator[Connect]:
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Chromium, with a profile that is thrown away."""
+    installed = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    executable = os.environ.get("CHROMIUM") or next(filter(None, installed), None)
+    if executable is None:
+        pytest.fail("Chromium is missing: install it, or say where it is with CHROMIUM=/path", pytrace=False)
     folder = tmp_path_factory.mktemp("browser")
-    with Browser(folder=folder, log=folder / "browser.log") as browser:
+    with Browser(executable, folder=folder, log=folder / "browser.log") as browser:
         yield browser
         assert browser.page_errors() == []
 
