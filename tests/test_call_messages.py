@@ -21,6 +21,7 @@ from .support import (
     invoke_msgpack,
     msgpack_invocation,
     post,
+    serve,
 )
 
 pytestmark = pytest.mark.anyio
@@ -114,6 +115,15 @@ async def test_a_number_out_of_range_is_a_400(number: bytes) -> None:
     for arguments in (b"[%s]" % number, b"[1,%s]" % number):
         body = b'{"type":1,"invocationId":"1","target":"add","arguments":%s}' % arguments
         detail(await post(app, call_headers("add"), body), 400)
+
+
+async def test_invalid_utf_8_is_a_400_also_where_nobody_decodes_it() -> None:
+    async def go(ctx: Context, value: msgspec.Raw) -> None:
+        raise AssertionError("the handler ran")
+
+    body = b'{"type":1,"invocationId":"1","target":"go","arguments":["\xff"]}'
+
+    detail(await post(serve(go), call_headers("go"), body), 400)
 
 
 @pytest.mark.parametrize(

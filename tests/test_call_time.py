@@ -79,22 +79,18 @@ async def test_expire_calls_answers_what_still_runs_like_a_time_out() -> None:
 
 async def test_a_thread_that_outlives_its_time_limit_counts_until_it_ends() -> None:
     release = threading.Event()
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
 
     def go(ctx: Context, wait: bool) -> None:
         if wait:
             release.wait()
-            loop.call_soon_threadsafe(ended.set)
 
     app = serve(go, handler_timeout=0.05, max_concurrent_calls=1)
-
-    assert (await invoke(app, "go", True))["error"] == TIMED_OUT
-    answer = await post(app, call_headers("go"), invocation("go", False))
-    assert "as many calls" in detail(answer, 503)
-
-    release.set()
-    await ended.wait()
+    try:
+        assert (await invoke(app, "go", True))["error"] == TIMED_OUT
+        answer = await post(app, call_headers("go"), invocation("go", False))
+        assert "as many calls" in detail(answer, 503)
+    finally:
+        release.set()
     await until_free(app, False)
 
 
@@ -111,11 +107,12 @@ async def test_a_thread_whose_call_is_cancelled_counts_until_it_ends() -> None:
     call = asyncio.create_task(invoke(app, "go"))
     await entered.wait()
     call.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await call
-
-    assert (await post(app, call_headers("go"), invocation("go"))).status_code == 503
-    release.set()
+    try:
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert (await post(app, call_headers("go"), invocation("go"))).status_code == 503
+    finally:
+        release.set()
     await until_free(app)
 
 
