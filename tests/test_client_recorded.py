@@ -9,7 +9,6 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -31,15 +30,11 @@ from signalr_upstream.errors import (
     UnavailableError,
 )
 
+from .recorded import Row, load
+
 pytestmark = pytest.mark.anyio
 
-VECTORS = Path(__file__).parent / "vectors"
 KEY = "k" * 44
-
-
-def load(name: str) -> tuple[int, list[dict[str, Any]]]:
-    head, *rows = (json.loads(line) for line in (VECTORS / name).read_text().strip().split("\n"))
-    return sum(head["left_out"].values()), rows
 
 
 async def make(hub: HubClient, call: list[Any], *, target: str, arguments: list[Any]) -> Any:
@@ -63,28 +58,40 @@ def audience(request: httpx.Request) -> str:
 # ---- what was sent ----
 
 
-def body_of(row: dict[str, Any]) -> str:
-    return str(row.get("body", '{"Target":"t","Arguments":[1]}'))
+def recorded_requests() -> tuple[int, list[Row]]:
+    """The number of calls that were left out, and the others; names that were escaped are a table of the first line."""
+    head, rows = load("rest_requests.jsonl")
+    where = {letter: (position, *form) for position, (letter, *form) in head["positions"].items()}
+    for name, escaped, letters in head["escaped"]:
+        for position, call, request in (where[letter] for letter in letters):
+            rows.append(
+                head["defaults"]
+                | {
+                    "name": f"escape/{position}/{name}",
+                    "call": json.loads(json.dumps(call).replace('"{}"', json.dumps(name))),
+                    "request": request.replace("{}", escaped),
+                }
+            )
+    return sum(head["left_out"].values()), rows
 
 
-def expected_request(row: dict[str, Any]) -> tuple[str, str, bytes] | None:
+def expected_request(row: Row) -> tuple[str, str, bytes] | None:
     """Request line, audience and body as we should write them."""
-    if "request" not in row:
+    if row["request"] is None:
         return None
     line = row["request"].replace("api-version=2022-06-01", "api-version=2024-12-01")
     line = line.replace("GET ", "HEAD ")
     target_path = row["request"].partition(" ")[2]
-    expected_audience = row.get("aud", "http://localhost" + target_path).partition("?")[0]
+    expected_audience = (row["aud"] or "http://localhost" + target_path).partition("?")[0]
     body = b""
     if line.startswith("POST"):
-        recorded = body_of(row)
-        target = json.dumps(json.loads(recorded)["Target"], ensure_ascii=False)
-        arguments = recorded.partition(',"Arguments":')[2]
+        target = json.dumps(json.loads(row["body"])["Target"], ensure_ascii=False)
+        arguments = row["body"].partition(',"Arguments":')[2]
         body = f'{{"target":{target},"arguments":{arguments}'.encode()
     return line, expected_audience, body
 
 
-async def replay_request(row: dict[str, Any]) -> list[tuple[str, str, bytes]]:
+async def replay_request(row: Row) -> list[tuple[str, str, bytes]]:
     """What we send for the same call; nothing if it is refused before."""
     sent: list[tuple[str, str, bytes]] = []
 
@@ -94,33 +101,33 @@ async def replay_request(row: dict[str, Any]) -> list[tuple[str, str, bytes]]:
         assert (request.headers.get("content-type") == "application/json") is (request.method == "POST")
         return httpx.Response(202)
 
-    string = row.get("connection_string", "Endpoint=http://localhost:18888;AccessKey=<key>")
+    string = row["connection_string"]
     string = string.replace("<key>", KEY if "example.com" in string else EMULATOR_KEY)
-    message = json.loads(body_of(row))
+    message = json.loads(row["body"])
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http_client:
         try:
-            client = ServiceClient(string, http_client=http_client, application=row.get("application", ""))
-            hub = client.hub(row.get("hub", "chat"))
+            client = ServiceClient(string, http_client=http_client, application=row["application"])
+            hub = client.hub(row["hub"])
             await make(hub, row["call"], target=message["Target"], arguments=message["Arguments"] or [])
         except (InvalidNameError, ConfigurationError, ValueError, OverflowError):
             assert not sent
     return sent
 
 
-def is_refused_hub(row: dict[str, Any]) -> bool:
-    name = str(row.get("hub", "chat"))
+def is_refused_hub(row: Row) -> bool:
+    name: str = row["hub"]
     return not (name.isascii() and name.replace("_", "").isalnum() and name[0].isalpha())
 
 
-def is_named(*ends: str) -> Callable[[dict[str, Any]], bool]:
+def is_named(*ends: str) -> Callable[[Row], bool]:
     return lambda row: row["name"].endswith(ends)
 
 
-def is_below(*starts: str) -> Callable[[dict[str, Any]], bool]:
+def is_below(*starts: str) -> Callable[[Row], bool]:
     return lambda row: row["name"].startswith(starts)
 
 
-DIFFERENT_REQUESTS: list[tuple[int, str, Callable[[dict[str, Any]], bool]]] = [
+DIFFERENT_REQUESTS: list[tuple[int, str, Callable[[Row], bool]]] = [
     (26, "hub names outside the service's pattern are refused", is_refused_hub),
     (25, "names . and .. are refused: in a path, NOTES, they make it another one", is_named("/.", "/..")),
     (10, "group names that the service refuses are refused before", is_named("/ ", "/\t", "/\n")),
@@ -139,7 +146,7 @@ DIFFERENT_REQUESTS: list[tuple[int, str, Callable[[dict[str, Any]], bool]]] = [
 ]
 
 
-def settle(counts: Counter[str], row: dict[str, Any], table: Any, what: object) -> None:
+def settle(counts: Counter[str], row: Row, table: Any, what: object) -> None:
     """Count a difference under its reason."""
     reason = next((reason for _, reason, fits in table if fits(row)), None)
     assert reason is not None, (row["name"], what)
@@ -147,7 +154,7 @@ def settle(counts: Counter[str], row: dict[str, Any], table: Any, what: object) 
 
 
 async def test_requests_equal_those_of_the_net_sdk() -> None:
-    left_out, rows = load("rest_requests.jsonl")
+    left_out, rows = recorded_requests()
     counts: Counter[str] = Counter()
     for row in rows:
         sent = await replay_request(row)
@@ -166,6 +173,23 @@ async def test_requests_equal_those_of_the_net_sdk() -> None:
 # ---- what came back ----
 
 
+def recorded_failures() -> tuple[int, list[Row]]:
+    """The number of calls that were left out, and the others."""
+    head, cases = load("rest_failures.jsonl")
+    return sum(head["left_out"].values()), [
+        {
+            "name": f"{method}/{case['case']}",
+            "call": head["calls"][method],
+            "answers": case["answers"],
+            "exception": exception,
+            "returns": returned,
+        }
+        for case in cases
+        for exception, returned, *methods in case["outcomes"]
+        for method in methods
+    ]
+
+
 def expected_class(status: int) -> type[ServiceError]:
     if status >= 500 or status == 408:
         return UnavailableError
@@ -180,7 +204,7 @@ def expected_class(status: int) -> type[ServiceError]:
     return classes.get(status, ServiceError)
 
 
-def our_class(row: dict[str, Any]) -> type[ServiceError] | None:
+def our_class(row: Row) -> type[ServiceError] | None:
     """The class of ours that corresponds to .NET's exception; its Runtime one is several here, by status."""
     exception = row["exception"]
     status = row["answers"][0][0]
@@ -195,7 +219,7 @@ def our_class(row: dict[str, Any]) -> type[ServiceError] | None:
     return corresponding[exception]
 
 
-async def replay_failure(row: dict[str, Any]) -> tuple[type[Exception] | None, Any]:
+async def replay_failure(row: Row) -> tuple[type[Exception] | None, Any]:
     def answer(request: httpx.Request) -> httpx.Response:
         path = request.url.raw_path.decode()
         for status, headers, body, *matching in row["answers"]:
@@ -214,12 +238,12 @@ async def replay_failure(row: dict[str, Any]) -> tuple[type[Exception] | None, A
     return type(error), None
 
 
-def is_coded_404(row: dict[str, Any]) -> bool:
+def is_coded_404(row: Row) -> bool:
     status, headers = row["answers"][0][:2]
     return status == 404 and bool(headers)
 
 
-DIFFERENT_FAILURES: list[tuple[int, str, Callable[[dict[str, Any]], bool]]] = [
+DIFFERENT_FAILURES: list[tuple[int, str, Callable[[Row], bool]]] = [
     (35, "redirects are not followed: .NET does, without token or body", is_named(" redirect")),
     (25, "several targets: all failures are told, not the first alone", is_below("send.clients.2/")),
     (7, "a 404 that names what is missing also answers the other calls about it", is_coded_404),
@@ -228,7 +252,7 @@ DIFFERENT_FAILURES: list[tuple[int, str, Callable[[dict[str, Any]], bool]]] = [
 
 
 async def test_failures_are_told_as_by_the_net_sdk() -> None:
-    left_out, rows = load("rest_failures.jsonl")
+    left_out, rows = recorded_failures()
     counts: Counter[str] = Counter()
     for row in rows:
         raised, returned = await replay_failure(row)

@@ -1,12 +1,14 @@
-"""Select from the recorded exchanges what the tests of the local service replay.
+r"""Select from the recorded exchanges what the tests of the local service replay.
 
-Run by hand: ``python tests/vectors/select_local_service.py <folder of the recorded exchanges>``.
+Run by hand: ``python tests/vectors/select_local_service.py <folder of the recorded exchanges>``; how the files are
+written: ``compact.py``.
 
-``sessions.jsonl``: one WebSocket connection a line, recorded between a real client and Microsoft's emulator.
-``in`` and ``out`` are the WebSocket messages of the client and of the service (``t`` text, ``b`` binary as text
-or ``base64:...``, ``close`` with its code), ``calls`` the upstream requests (event, body) with their answers
-(status, body; left out where the answer was 200 and empty). ``conn_*`` and ``hub_*`` also have the ``claims`` of
-the token and the ``headers`` of the first upstream request.
+``sessions.jsonl``: WebSocket connections recorded between a real client and Microsoft's emulator. ``of`` says which
+they were: the scenarios, each with a letter for every client in which all was the same. ``in`` and ``out`` are the
+messages of the client (null: it closes) and of the service (without pings), text or ``base64:...``. ``calls`` are the
+upstream requests (event, body) with their answers (status, body; left out where it was 200 and empty); a number
+instead of a body is the message of ``in + out`` with the same bytes, but for the ``\x1e`` at a request's end. Of what
+the replay excludes there are the names only, in the first line.
 
 ``rest_exchanges.jsonl``: one REST call a line: request, status, and which clients received what.
 """
@@ -17,9 +19,66 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-LARGEST = 2500  # characters of one line: larger ones show nothing new
-HEADERS_LEFT_OUT = {"host", "traceparent", "content-length"}
+from compact import write  # type: ignore[import-not-found] # beside this script
+
+SOURCE = "Azure/azure-signalr 31686ed (emulator), with Microsoft's clients 10 and a raw socket"
+LARGEST = 2500  # characters of one row: larger ones show nothing new
+PINGS = ('{"type":6}\x1e', "base64:ApEG")
+CLIENTS = {
+    ".net 10.0.12 json websockets": "n",
+    ".net 10.0.12 messagepack websockets": "N",
+    "js 10.0.11 json websockets": "j",
+    "js 10.0.11 messagepack websockets": "J",
+    "raw python socket json websockets": "r",
+    "raw python socket messagepack websockets": "R",
+}
+EXCLUDED = (  # beginnings of names; the reasons are in test_session_replay.py
+    "conn_control_claim",
+    "frame_",
+    "hub_empty",
+    "hub_missing",
+    "invoke_big17c",
+    "invoke_chunked",
+    "invoke_slow105",
+    "json_invalid_utf8_textframe",
+    "rest_",
+    "template_nomatch",
+    "ws_empty_hub",
+    "ws_no_hub",
+)
+SESSION_TEXTS = {
+    "①": r'},"i":["{\"protocol\":\"json\",\"version\":1}\u001e","',
+    "②": r'},"i":["{\"protocol\":\"messagepack\",\"version\":1}\u001e","',
+    "③": r',null],"o":["{}\u001e"',
+    "④": r'],"c":[["connected","{\"type\":10}"],["',
+    "⑤": r',["disconnected","{\"Type\":11}"]]}',
+    "⑬": r',"{\"target\":\"res_int\",\"arguments\":[\"afterwards\"],\"invocationId\":\"1\",\"type\":1}\u001e"',
+    "⑭": r'["res_int","{\"type\":1,\"invocationId\":\"1\",\"target\":\"res_int\",\"arguments\":[\"afterwards\"]}",200',
+    "⑮": r',"{\"type\":3,\"invocationId\":\"1\",\"result\":42}\u001e"',
+    "⑯": r',"{\"type\":1,\"invocationId\":\"probe\",\"target\":\"res_int\",\"arguments\":[\"still alive?\"]}\u001e"',
+    "⑰": r',"{\"type\":3,\"invocationId\":\"probe\",\"result\":42}\u001e"',
+    "⑱": '"base64:IJYBgKVwcm9iZadyZXNfaW50kaxzdGlsbCBhbGl2ZT+Q"',
+    "⑲": '["res_int","base64:lgGApXByb2Jlp3Jlc19pbnSRrHN0aWxsIGFsaXZlP5A=",200',
+    "⑳": r"Invocation failed, status code ",
+    "⑥": r"{\"type\":1,\"invocationId\":\"",
+    "⑦": r"{\"type\":3,\"invocationId\":\"",
+    "⑧": r"\"target\":\"",
+    "⑨": r"\"arguments\":[",
+    "⑩": r"{\"type\":6}\u001e",
+    "⑪": r"{\"type\":7}\u001e",
+    "⑫": r"],\"invocationId\":\"",
+    "␞": r"\u001e",
+}
+REST_TEXTS = {
+    "①": "http://localhost:8888/api/v1/hubs/chat",
+    "②": '[["Authorization","Bearer <token>"],["Content-Type","application/json"]]',
+    "③": '"Authorization","Bearer <token>"',
+    "④": r"{\"target\": \"fromRest\", \"arguments\": [\"a\"]}",
+    "⑤": "/api/hubs/chat/",
+    "⑥": r'["json-u1",["{\"type\":1,\"target\":\"fromRest\",\"arguments\":[\"a\"]}\u001e"]]',
+    "⑦": r'["json2-u1",["{\"type\":1,\"target\":\"fromRest\",\"arguments\":[\"a\"]}\u001e"]]',
+    "⑧": '["msgpack-u2",["base64:EZYBgMCoZnJvbVJlc3SRoWGQ"]]',
+}
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -27,25 +86,30 @@ def read(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
-def write(name: str, rows: list[dict[str, Any]]) -> None:
-    text = "".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows)
-    (HERE / name).write_text(text)
-    print(f"{name}: {len(rows)} rows, {len(text.encode()) // 1024} KiB")
-
-
-def sessions(folder: Path) -> list[dict[str, Any]]:
+def sessions(folder: Path) -> None:
     calls: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for exchange in read(folder / "upstream-exchanges.jsonl"):
         calls.setdefault((str(exchange["client"]), exchange["name"]), []).append(exchange)
-    rows = []
+    rows: dict[str, dict[str, Any]] = {}
+    excluded: dict[str, str] = {}
     for scenario in read(folder / "client-wire.jsonl"):
-        client = str(scenario["client"])
-        if "websockets" not in client or scenario.get("omitted_frames"):
+        client, name = str(scenario["client"]), scenario["name"]
+        row = session(scenario, calls.get((client, name), []))
+        if client not in CLIENTS or row is None or len(json.dumps(row)) > LARGEST:
             continue
-        row = session(scenario, calls.get((client, scenario["name"]), []))
-        if row is not None and len(json.dumps(row)) <= LARGEST:
-            rows.append({"name": scenario["name"], "client": client, **row})
-    return rows
+        of = excluded
+        if not name.startswith(EXCLUDED):
+            of = rows.setdefault(json.dumps(row), {"of": {}, **row})["of"]
+        of[name] = of.get(name, "") + CLIENTS[client]
+    write(
+        "sessions.jsonl",
+        rows.values(),
+        source=f"{SOURCE}: emulator/client-wire.jsonl, emulator/upstream-exchanges.jsonl",
+        keys={"n": "of", "i": "in", "o": "out", "c": "calls"},
+        short=SESSION_TEXTS,
+        clients={letter: client for client, letter in CLIENTS.items()},
+        excluded=excluded,
+    )
 
 
 def session(scenario: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -53,36 +117,36 @@ def session(scenario: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, 
         m for m in scenario["messages"] if m["kind"] in ("text", "binary", "continuation", "raw", "ws-close")
     ]
     connections = {m["conn"] for m in frames}
-    if len(connections) != 1 or any(m["kind"] in ("continuation", "raw") for m in frames):
+    if len(connections) != 1 or scenario.get("omitted_frames"):
+        return None
+    if any(m["kind"] in ("continuation", "raw") for m in frames):
         return None
     if any("data_base64" not in m for m in frames if m["kind"] != "ws-close"):
         return None
     if any("body_base64" not in call["request"] for call in calls):
         return None
-    row: dict[str, Any] = {
-        "in": [message(m) for m in frames if m["from"] == "client"],
-        "out": [message(m) for m in frames if m["from"] == "service"],
-        "calls": [upstream_call(call) for call in calls],
-    }
-    tokens = [m["token"]["claims"] for m in scenario["messages"] if m.get("token")]
-    if tokens and calls and scenario["name"].startswith(("conn_", "hub_")):
-        row["claims"] = tokens[-1]
-        row["headers"] = [
-            pair for pair in calls[0]["request"]["headers"] if pair[0].lower() not in HEADERS_LEFT_OUT
-        ]
-    return row
+    sent = [message(m) for m in frames if m["from"] == "client"]
+    heard = [message(m) for m in frames if m["from"] == "service" and m["kind"] != "ws-close"]
+    heard = [text for text in heard if text not in PINGS]
+    return {"in": sent, "out": heard, "calls": [upstream_call(call, [*sent, *heard]) for call in calls]}
 
 
-def upstream_call(call: dict[str, Any]) -> list[Any]:
+def upstream_call(call: dict[str, Any], messages: list[str | None]) -> list[Any]:
     answer = [call["response_sent"].get("status"), plain(call["response_sent"].get("body_base64"))]
-    described = [call["event"], plain(call["request"]["body_base64"])]
-    return described if answer == [200, ""] else described + answer
+    body = plain(call["request"]["body_base64"])
+    described = [call["event"], index(messages, f"{body}\x1e", body)]
+    return (
+        described if answer == [200, ""] else [*described, answer[0], index(messages, answer[1], answer[1])]
+    )
 
 
-def message(recorded: dict[str, Any]) -> list[Any]:
-    if recorded["kind"] == "ws-close":
-        return ["close", recorded.get("close_code")]
-    return ["t" if recorded["kind"] == "text" else "b", plain(recorded["data_base64"])]
+def index(messages: list[str | None], message: str | None, otherwise: str | None) -> Any:
+    """Where ``message`` is, if it is longer than the number."""
+    return messages.index(message) if message in messages and message else otherwise
+
+
+def message(recorded: dict[str, Any]) -> str | None:
+    return None if recorded["kind"] == "ws-close" else plain(recorded["data_base64"])
 
 
 def plain(data: str | None) -> str | None:
@@ -95,7 +159,12 @@ def plain(data: str | None) -> str | None:
         return f"base64:{data}"
 
 
-def rest(folder: Path) -> list[dict[str, Any]]:
+def received(frames: list[dict[str, Any]]) -> list[str]:
+    texts = [plain(frame.get("data_base64")) for frame in frames]
+    return [text for text in texts if text and text not in PINGS]
+
+
+def rest(folder: Path) -> None:
     rows = []
     for exchange in read(folder / "rest-exchanges.jsonl"):
         request = exchange["request"]
@@ -111,18 +180,43 @@ def rest(folder: Path) -> list[dict[str, Any]]:
             "claims": (request.get("token") or {}).get("claims"),
             "alg": (request.get("token") or {}).get("header", {}).get("alg"),
             "status": exchange["response"]["status"],
-            "allow": dict(exchange["response"]["headers"]).get("Allow"),
             "received": [
-                [got["client"], [plain(frame.get("data_base64")) for frame in got["frames"]]]
+                [got["client"], frames]
                 for got in exchange["clients_received"]
+                if (frames := received(got["frames"]))
             ],
         }
         if row["body"] is not None and len(json.dumps(row)) <= LARGEST:
-            rows.append({key: value for key, value in row.items() if value})
-    return rows
+            rows.append(row)
+    write(
+        "rest_exchanges.jsonl",
+        rows,
+        source=f"{SOURCE}: emulator/rest-exchanges.jsonl",
+        keys={
+            "n": "name",
+            "m": "method",
+            "t": "target",
+            "h": "headers",
+            "b": "body",
+            "c": "claims",
+            "a": "alg",
+            "s": "status",
+            "r": "received",
+        },
+        defaults={
+            "method": "POST",
+            "headers": [["Authorization", "Bearer <token>"]],
+            "body": "",
+            "claims": rows[0]["claims"],
+            "alg": "HS256",
+            "status": 202,
+            "received": [],
+        },
+        short=REST_TEXTS,
+    )
 
 
 if __name__ == "__main__":
     source = Path(sys.argv[1]) / "emulator"
-    write("sessions.jsonl", sessions(source))
-    write("rest_exchanges.jsonl", rest(source))
+    sessions(source)
+    rest(source)

@@ -1,7 +1,14 @@
 """Select what the .NET Management SDK sent, and how it took failures, for ``test_client_recorded.py``.
 
-Run by hand: ``python tests/vectors/select_rest_requests.py <folder of the recorded exchanges>``. It translates each C#
-call into one of ours; what has no counterpart here is left out and counted in the file's first line.
+Run by hand: ``python tests/vectors/select_rest_requests.py <folder of the recorded exchanges>``; how the files are
+written: ``compact.py``. It translates each C# call into one of ours; what has no counterpart here is left out and
+counted in the file's first line.
+
+``rest_requests.jsonl``: a call and its request; most names that have to be escaped are in a table in the first line
+(``positions``, ``escaped``: see ``by_name_at_position``).
+
+``rest_failures.jsonl``: an answer, and ``outcomes``, each ``[exception, returned value, *methods]``; the calls of the
+methods are in the first line.
 """
 
 import json
@@ -9,9 +16,13 @@ import re
 import sys
 from collections import Counter
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
+from urllib.parse import quote
 
-HERE = Path(__file__).parent
+from compact import write  # type: ignore[import-not-found] # beside this script
+
+SOURCE = "Microsoft.Azure.SignalR.Management 1.25.1 (Azure/azure-signalr 31686ed), REST mode: management/"
 LONG = {"1024 x": "x" * 1024, "1024 é": "é" * 1024, "4000 y": "y" * 4000, "\\ud800": "\ud800"}
 TTL = {
     "0": 0,
@@ -24,8 +35,29 @@ TTL = {
     "MaxValue": 922337203685.4775,
 }
 USUAL_BODY = '{"Target":"t","Arguments":[1]}'
+REQUEST_DEFAULTS = {
+    "call": ["clients.all"],
+    "request": None,
+    "body": USUAL_BODY,
+    "aud": None,
+    "hub": "chat",
+    "application": "",
+    "connection_string": "Endpoint=http://localhost:18888;AccessKey=<key>",
+}
+REQUEST_TEXTS = {
+    "①": "/api/hubs/chat/",
+    "②": "?api-version=2022-06-01",
+    "③": r'"{\"Target\":\"t\",\"Arguments\":',
+    "④": '["groups.add","g1",{"connection_id":"c1"}]',
+    "⑤": '"Endpoint=http://localhost:18888;AccessKey=<key>',
+    "⑥": '["connections.close","c1",{"reason":"',
+    "⑦": '["users.add_to_group","u1",{"group":"g1","ttl":',
+    "⑧": '["clients.group","g1",{"excluding":["',
+}
+FAILURE_TEXTS = {"①": "AzureSignalR", "②": "AggregateException"}
 
 Call = list[Any]
+Row = dict[str, Any]
 
 
 def by_method(method: str, call: str) -> Call | None:
@@ -96,7 +128,7 @@ OPERATIONS: dict[str, Call] = {
 }
 
 
-def translate(row: dict[str, Any]) -> dict[str, Any] | None:
+def translate(row: Row) -> Row | None:
     """The call and the client's settings, or None."""
     name, call, about = row["name"], row["call"], row.get("about", {})
     section, _, rest = name.partition("/")
@@ -130,7 +162,7 @@ def translate(row: dict[str, Any]) -> dict[str, Any] | None:
 
 def select_requests(source: Path) -> None:
     left_out: Counter[str] = Counter()
-    lines = []
+    rows = []
     for text in source.read_text().strip().split("\n"):
         row = json.loads(text)
         chosen = translate(row)
@@ -138,51 +170,102 @@ def select_requests(source: Path) -> None:
             left_out[row["name"].partition("/")[0]] += 1
             continue
         request = row["request"]
+        chosen = REQUEST_DEFAULTS | chosen
         if request:
             chosen["request"] = f"{request['method']} {request['target']}"
-            if request.get("body_text") and request["body_text"] != USUAL_BODY:
-                chosen["body"] = request["body_text"]
+            chosen["body"] = request.get("body_text") or USUAL_BODY
             audience = row["token"]["claims"]["aud"]
             if audience != "http://localhost" + re.sub(r"&(excluded|ttl|reason)=.*", "", request["target"]):
                 chosen["aud"] = audience
-        lines.append({"name": row["name"], **chosen})
-    write("rest_requests.jsonl", left_out, lines)
+        rows.append({"name": row["name"], **chosen})
+    positions, escaped, others = by_name_at_position(rows)
+    write(
+        "rest_requests.jsonl",
+        others,
+        source=SOURCE,
+        keys={
+            "n": "name",
+            "c": "call",
+            "r": "request",
+            "b": "body",
+            "a": "aud",
+            "h": "hub",
+            "p": "application",
+            "s": "connection_string",
+        },
+        defaults=REQUEST_DEFAULTS,
+        short=REQUEST_TEXTS,
+        left_out=dict(sorted(left_out.items())),
+        positions=positions,
+        escaped=escaped,
+    )
+
+
+def by_name_at_position(rows: list[Row]) -> tuple[dict[str, Call], list[Call], list[Row]]:
+    """``escape/<position>/<name>`` as tables: the same names at the same positions make the same rows again and again.
+
+    Position -> its letter, call and request, with ``{}`` for the name; ``[name, escaped, letters]``; other rows.
+    """
+    forms: dict[str, Counter[str]] = {}
+    for row in rows:
+        section, where, name = (
+            row["name"].split("/", 2) if row["name"].startswith("escape/") else ("", "", "")
+        )
+        if section and row["request"]:
+            form = json.dumps([row["call"], row["request"].replace(quote(name, safe=""), "{}")])
+            forms.setdefault(where, Counter())[form.replace(json.dumps(name), '"{}"')] += 1
+    letters = dict(zip(sorted(forms), ascii_lowercase, strict=False))
+    positions = {where: [letters[where], *json.loads(forms[where].most_common(1)[0][0])] for where in letters}
+    escaped: dict[str, Call] = {}
+    others = []
+    for row in rows:
+        where, _, name = row["name"].removeprefix("escape/").partition("/")
+        if where in positions and row == {**row, **at_position(positions[where], name)}:
+            escaped.setdefault(name, [name, quote(name, safe=""), ""])[2] += letters[where]
+        else:
+            others.append(row)
+    return positions, list(escaped.values()), others
+
+
+def at_position(position: Call, name: str) -> Row:
+    """What a row says that needs no words of its own."""
+    call = json.loads(json.dumps(position[1]).replace('"{}"', json.dumps(name)))
+    return REQUEST_DEFAULTS | {"call": call, "request": position[2].replace("{}", quote(name, safe=""))}
 
 
 def select_failures(source: Path) -> None:
     left_out: Counter[str] = Counter()
-    lines = []
+    calls: dict[str, Call | None] = {}
+    cases: dict[str, Row] = {}
     for text in source.read_text().strip().split("\n"):
         row = json.loads(text)
-        method = row["name"].split("/")[1]
-        if row["config"] != "no RetryOptions" or method == "health" or "/" not in row["name"]:
+        _, _, name = row["name"].partition("/")
+        method, _, case = name.partition("/")
+        if row["config"] != "no RetryOptions" or method == "health" or not name:
             left_out["health" if method == "health" else row["config"]] += 1
             continue
         answers = row["answer"]
         answers = next(iter(answers.values())) if "status" not in answers else [answers]
-        lines.append(
-            {
-                "name": row["name"].partition("/")[2],
-                "call": by_method(method, row["call"]),
-                "answers": [
-                    [a["status"], a["headers"], a["body"], *([a["match"]] if "match" in a else [])]
-                    for a in answers
-                ],
-                "exception": (row["saw"]["exception"] or "").rpartition(".")[2],
-                "returns": row["saw"]["return"],
-            }
-        )
-    write("rest_failures.jsonl", left_out, lines)
-
-
-def write(name: str, left_out: Counter[str], lines: list[dict[str, Any]]) -> None:
-    head = {
-        "source": "Microsoft.Azure.SignalR.Management 1.25.1, REST mode",
-        "left_out": dict(sorted(left_out.items())),
-    }
-    text = "\n".join(json.dumps(line, separators=(",", ":")) for line in [head, *lines]) + "\n"
-    (HERE / name).write_text(text)
-    print(name, len(lines), "selected,", left_out.total(), "left out,", len(text), "bytes")
+        answers = [
+            [a["status"], a["headers"], a["body"], *([a["match"]] if "match" in a else [])] for a in answers
+        ]
+        found = cases.setdefault(case, {"case": case, "answers": answers, "outcomes": {}})
+        call = by_method(method, row["call"])
+        assert (call, answers) == (calls.setdefault(method, call), found["answers"]), row["name"]
+        exception = (row["saw"]["exception"] or "").rpartition(".")[2]
+        returned = row["saw"]["return"]
+        found["outcomes"].setdefault(json.dumps([exception, returned]), []).append(method)
+    for found in cases.values():
+        found["outcomes"] = [[*json.loads(saw), *methods] for saw, methods in found["outcomes"].items()]
+    write(
+        "rest_failures.jsonl",
+        cases.values(),
+        source=SOURCE,
+        keys={"c": "case", "a": "answers", "o": "outcomes"},
+        short=FAILURE_TEXTS,
+        left_out=dict(sorted(left_out.items())),
+        calls=calls,
+    )
 
 
 if __name__ == "__main__":
