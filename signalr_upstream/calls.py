@@ -11,7 +11,7 @@ import functools
 import hmac
 import logging
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import anyio.to_thread
@@ -151,15 +151,7 @@ class Calls:
         if len(length) >= self._limit_digits and (not length.isdigit() or int(length[:20]) > limit):
             raise BodyTooLargeError(f"the body is larger than {limit} bytes")
         try:
-            message = await self.time_limits.within(self._limits.body_timeout, receive())
-            if message["type"] == "http.request" and not message.get("more_body", False):
-                body: bytes = message.get("body", b"")
-                if len(body) > limit:
-                    raise BodyTooLargeError(f"the body is larger than {limit} bytes")
-                return body
-            return await self.time_limits.within(
-                self._limits.body_timeout, _read_rest(message, receive, limit)
-            )
+            return await self.time_limits.within(self._limits.body_timeout, _read_pieces(receive, limit))
         except TimeLimitPassed:
             raise BodyTimeoutError(
                 f"the body did not arrive within {self._limits.body_timeout:g} seconds"
@@ -332,19 +324,20 @@ def _join_repeated(lines: list[tuple[bytes, bytes]], headers: dict[bytes, bytes]
     return repeated
 
 
-async def _read_rest(message: Mapping[str, Any], receive: Receive, limit: int) -> bytes | None:
-    chunks: list[bytes] = []
+async def _read_pieces(receive: Receive, limit: int) -> bytes | None:
+    pieces: list[bytes] = []
     size = 0
-    while message["type"] == "http.request":
-        chunk = message.get("body", b"")
-        size += len(chunk)
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        piece: bytes = message.get("body", b"")
+        size += len(piece)
         if size > limit:
             raise BodyTooLargeError(f"the body is larger than {limit} bytes")
-        chunks.append(chunk)
+        pieces.append(piece)
         if not message.get("more_body", False):
-            return b"".join(chunks)
-        message = await receive()
-    return None
+            return piece if len(pieces) == 1 else b"".join(pieces)
 
 
 def _redeliver(context: Context, error: Redeliver) -> Reply:

@@ -3,9 +3,18 @@
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Self
+from urllib.parse import urlsplit
 
 from .auth import SignatureVerifier
-from .connection_string import DEFAULT_SETTING, Endpoint, counts_as_none, load_endpoints, unusable_keys_reason
+from .connection_string import (
+    DEFAULT_SETTING,
+    EMULATOR_KEY,
+    Endpoint,
+    counts_as_none,
+    is_loopback,
+    load_endpoints,
+    unusable_keys_reason,
+)
 from .errors import NoKeysError
 
 MAX_PROVEN = 4096
@@ -32,12 +41,16 @@ class Endpoints:
                 owners[key] = None if key in owners else endpoint
         alone = self.all[0] if len(self.all) == 1 else None
         for key in upstream_keys:
-            if not counts_as_none(key):
+            if not counts_as_none(key) and (key != EMULATOR_KEY or self._are_loopback()):
                 owners.setdefault(key, alone)
         self._owners = tuple(owners.values())
         # A connection's signature never changes: it is worked out once and then recognised. What is refused is
         # not remembered, and a look-up by hash tells nobody how much of a guess was right.
         self._verify = lru_cache(MAX_PROVEN)(SignatureVerifier(tuple(owners)).verify)
+
+    def _are_loopback(self) -> bool:
+        """Whether every endpoint is on this machine: elsewhere the emulator's key is anybody's."""
+        return bool(self.all) and all(is_loopback(urlsplit(e.url).hostname or "") for e in self.all)
 
     @classmethod
     def load(

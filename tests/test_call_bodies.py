@@ -144,6 +144,19 @@ async def test_a_body_that_stops_half_way_is_a_408() -> None:
     assert recorder.calls == []
 
 
+async def test_a_body_that_comes_byte_by_byte_has_one_time_limit_for_all_of_it() -> None:
+    recorder = Recorder(body_timeout=0.02)
+
+    async def receive_drop() -> Message:  # it would take a month
+        await asyncio.sleep(0.001)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    sent = await call_asgi(recorder.app, asgi_scope(call_headers("echo")), receive_drop)
+
+    assert sent[0]["status"] == 408
+    assert recorder.calls == []
+
+
 @pytest.mark.parametrize("pieces", [0, 1])
 async def test_a_caller_who_hangs_up_before_the_body_is_complete_gets_no_answer(pieces: int) -> None:
     recorder = Recorder()

@@ -1,6 +1,7 @@
 import pytest
 
 from signalr_upstream.auth import sign_connection
+from signalr_upstream.connection_string import EMULATOR_KEY
 from signalr_upstream.endpoints import Endpoints
 from signalr_upstream.errors import NoKeysError, SignatureError
 
@@ -88,3 +89,22 @@ def test_no_key_is_shown() -> None:
     text = repr(Endpoints.load([EAST, WEST], environ={}, upstream_keys=[C]))
 
     assert text == "Endpoints(https://east.service.signalr.net, https://west.service.signalr.net)"
+
+
+@pytest.mark.parametrize(
+    ("setting", "served"),
+    [(f"Endpoint=http://localhost;Port=8888;AccessKey={A};", True), (EAST, False)],
+)
+def test_the_emulators_public_key_verifies_for_loopback_only(setting: str, served: bool) -> None:
+    endpoints = Endpoints.load(setting, environ={}, upstream_keys=[EMULATOR_KEY])
+
+    if served:
+        assert endpoints.verify(signed(EMULATOR_KEY), b"c1") is endpoints.first
+    else:
+        with pytest.raises(SignatureError):
+            endpoints.verify(signed(EMULATOR_KEY), b"c1")
+
+
+def test_the_emulators_public_key_alone_is_no_key() -> None:
+    with pytest.raises(NoKeysError):
+        Endpoints.load(environ={}, upstream_keys=[EMULATOR_KEY]).require_keys()
