@@ -17,7 +17,7 @@ from signalr_upstream.local.upstream import Caller, Upstream
 from signalr_upstream.protocol.messages import CloseConnection, Completion, Invocation, OpenConnection
 from signalr_upstream.protocol.upstream import MAX_ANSWER
 
-from .test_session_replay import raw, recorded
+from ..recorded import load, raw
 
 pytestmark = pytest.mark.anyio
 
@@ -105,9 +105,8 @@ async def test_messagepack_goes_to_the_app_as_messagepack_but_connected_is_json(
 
 async def test_recorded_tokens_give_the_recorded_headers() -> None:
     counts = {"equal": 0, "different": 0}
-    for scenario in recorded():
-        if "headers" not in scenario:
-            continue
+    _, scenarios = load("upstream_headers.jsonl")
+    for scenario in scenarios:
         theirs = dict(scenario["headers"])
         user_id, claims = read_claims(scenario["claims"])
         app = App()
@@ -133,9 +132,9 @@ async def test_recorded_tokens_give_the_recorded_headers() -> None:
         same = [[name, value.strip()] for name, value in ours] == expected
         counts["equal" if same else "different"] += 1
         assert same, scenario["name"]
-        assert app.requests[0].content == raw(scenario["calls"][0][1])
+        assert app.requests[0].content == raw(scenario["body"])
     print(f"recorded upstream headers: {counts}")
-    assert counts == {"equal": 38, "different": 0}
+    assert counts == {"equal": 39, "different": 0}
 
 
 async def test_who_waits_for_nothing_is_told_nothing() -> None:

@@ -10,6 +10,8 @@ upstream requests (event, body) with their answers (status, body; left out where
 instead of a body is the message of ``in + out`` with the same bytes, but for the ``\x1e`` at a request's end. Of what
 the replay excludes there are the names only, in the first line.
 
+``upstream_headers.jsonl``: claims of a token, and the first upstream request of the connection that it opened.
+
 ``rest_exchanges.jsonl``: one REST call a line: request, status, and which clients received what.
 """
 
@@ -69,6 +71,20 @@ SESSION_TEXTS = {
     "⑫": r"],\"invocationId\":\"",
     "␞": r"\u001e",
 }
+HEADERS_LEFT_OUT = {"host", "traceparent", "content-length"}
+HEADER_TEXTS = {
+    "①": '[["X-ASRS-Connection-Id","',
+    "②": '"],["X-ASRS-Hub","',
+    "③": '"],["X-ASRS-Category","connections"],["X-ASRS-Event","connected"],["X-ASRS-User-',
+    "④": "nbf: 1700000000, exp: 4102444800, iat: 1700000000, aud: http://localhost:8888/client/?hub=chat",
+    "⑤": '"],["X-ASRS-Client-Query","',
+    "⑥": '"],["X-ASRS-Signature","sha256=',
+    "⑦": '"],["Content-Type","application/json"]]',
+    "⑧": '"nbf":1700000000,"exp":4102444800,"iat":1700000000,"aud":"http://localhost:8888/client/?hub=chat"',
+    "⑨": "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/",
+    "⑩": "http://schemas.microsoft.com/ws/2008/06/identity/claims/role",
+    "⑪": '"],["X-ASRS-User-Claims","',
+}
 REST_TEXTS = {
     "①": "http://localhost:8888/api/v1/hubs/chat",
     "②": '[["Authorization","Bearer <token>"],["Content-Type","application/json"]]',
@@ -91,16 +107,21 @@ def sessions(folder: Path) -> None:
     for exchange in read(folder / "upstream-exchanges.jsonl"):
         calls.setdefault((str(exchange["client"]), exchange["name"]), []).append(exchange)
     rows: dict[str, dict[str, Any]] = {}
+    headers: list[dict[str, Any]] = []
     excluded: dict[str, str] = {}
     for scenario in read(folder / "client-wire.jsonl"):
         client, name = str(scenario["client"]), scenario["name"]
-        row = session(scenario, calls.get((client, name), []))
+        called = calls.get((client, name), [])
+        row = session(scenario, called)
         if client not in CLIENTS or row is None or len(json.dumps(row)) > LARGEST:
             continue
         of = excluded
         if not name.startswith(EXCLUDED):
             of = rows.setdefault(json.dumps(row), {"of": {}, **row})["of"]
         of[name] = of.get(name, "") + CLIENTS[client]
+        tokens = [m["token"]["claims"] for m in scenario["messages"] if m.get("token")]
+        if tokens and called and name.startswith(("conn_", "hub_")):
+            headers.append({"name": name, "client": CLIENTS[client], "claims": tokens[-1]} | first(called))
     write(
         "sessions.jsonl",
         rows.values(),
@@ -109,6 +130,14 @@ def sessions(folder: Path) -> None:
         short=SESSION_TEXTS,
         clients={letter: client for client, letter in CLIENTS.items()},
         excluded=excluded,
+    )
+    write(
+        "upstream_headers.jsonl",
+        headers,
+        source=f"{SOURCE}: as sessions.jsonl, whose first line names the clients",
+        keys={"n": "name", "f": "client", "c": "claims", "h": "headers", "b": "body"},
+        defaults={"body": '{"type":10}'},
+        short=HEADER_TEXTS,
     )
 
 
@@ -129,6 +158,12 @@ def session(scenario: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, 
     heard = [message(m) for m in frames if m["from"] == "service" and m["kind"] != "ws-close"]
     heard = [text for text in heard if text not in PINGS]
     return {"in": sent, "out": heard, "calls": [upstream_call(call, [*sent, *heard]) for call in calls]}
+
+
+def first(calls: list[dict[str, Any]]) -> dict[str, Any]:
+    request = calls[0]["request"]
+    headers = [pair for pair in request["headers"] if pair[0].lower() not in HEADERS_LEFT_OUT]
+    return {"headers": headers, "body": plain(request["body_base64"])}
 
 
 def upstream_call(call: dict[str, Any], messages: list[str | None]) -> list[Any]:
