@@ -123,12 +123,13 @@ class UpstreamApp(Starlette):
         self._seal_key = seal_key
         self._http_client = http_client
         self._transport: Transport | None = None
-        self._clients: dict[str, ServiceClient] = {}
+        self._clients: dict[str, ServiceClient] = {}  # by setting, as the next
+        self._services: dict[str, Service] = {}
         self._user_lifespan = lifespan
         self._routes = Routes(
             hubs,
             service_of=self._service_of,
-            path=self._pattern if path_check == "on" else None,
+            path=None if path_check == "off" else self._pattern,
             application=application,
         )
         limits = Limits(max_body_size, max_concurrent_calls, body_timeout, handler_timeout)
@@ -203,6 +204,7 @@ class UpstreamApp(Starlette):
         self._overrides_all = True
         self._transport = transport
         self._clients.clear()
+        self._services.clear()
         self._routes.forget()
         return self
 
@@ -260,7 +262,7 @@ class UpstreamApp(Starlette):
         return list(cls._instances)
 
     def _client_of(self, hub: Hub) -> ServiceClient:
-        setting = DEFAULT_SETTING if self._overrides_all else hub.connection
+        setting = self._setting_of(hub)
         if setting not in self._clients:
             given = self._connection_string if setting == DEFAULT_SETTING else None
             self._clients[setting] = ServiceClient(
@@ -274,18 +276,20 @@ class UpstreamApp(Starlette):
         return self._clients[setting]
 
     def _service_of(self, hub: Hub | None) -> Service:
-        client = self._client_of(hub or self.hubs[0])
-        endpoints = client.endpoints
-        keys = (
-            [self._seal_key]
-            if self._seal_key
-            else [key for endpoint in endpoints.all for key in endpoint.keys]
-        )
-        return Service(
-            verify=_verify_nothing(endpoints) if self.insecure else endpoints.verify,
-            unsealer=Unsealer(keys),
-            hub_client=lambda name, origin: HubClient(client, name, origin=origin),
-        )
+        hub = hub or self.hubs[0]
+        setting = self._setting_of(hub)
+        if setting not in self._services:
+            client = self._client_of(hub)
+            own = [key for endpoint in client.endpoints.all for key in endpoint.keys]
+            self._services[setting] = Service(
+                verify=_verify_nothing(client.endpoints) if self.insecure else client.endpoints.verify,
+                unsealer=Unsealer([self._seal_key] if self._seal_key else own),
+                hub_client=lambda name, origin: HubClient(client, name, origin=origin),
+            )
+        return self._services[setting]
+
+    def _setting_of(self, hub: Hub) -> str:
+        return DEFAULT_SETTING if self._overrides_all else hub.connection
 
 
 def _verify_nothing(endpoints: Endpoints) -> Callable[[bytes, bytes], Endpoint | None]:

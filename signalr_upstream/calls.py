@@ -23,7 +23,6 @@ from .errors import (
     BodyTimeoutError,
     BodyTooLargeError,
     ConfigurationError,
-    Forbidden,
     HubError,
     InvalidMessageError,
     MethodNotAllowedError,
@@ -163,8 +162,7 @@ class Calls:
         context.invocation_id = invocation_id = message.invocation_id or None
         context.carries(message.arguments, binary=binary)
         try:
-            if handler.require is not None and not handler.require(context):
-                raise Forbidden
+            handler.admit(context)
             args, kwargs = handler.binding.bind(context, message.arguments, binary=binary)
             result = await self._run(handler, args, kwargs)
             if invocation_id is None:
@@ -189,8 +187,7 @@ class Calls:
         if isinstance(message, CloseConnection):
             context.error = message.error
         try:
-            if handler.require is not None and not handler.require(context):
-                raise Forbidden
+            handler.admit(context)
             await self._run(handler, *handler.binding.call_without_arguments(context))
             return NO_CONTENT
         except Redeliver as error:

@@ -4,6 +4,7 @@ A hub holds no key, client or loop, so one hub may be in several apps. What is s
 through the app that is current in this context, else the only app the hub is in, else the environment's settings.
 """
 
+import inspect
 import os
 import weakref
 from collections.abc import Awaitable, Callable
@@ -16,9 +17,9 @@ from .binding import Binding
 from .claims import ClientAccess, Identity
 from .client import Clients, Connections, Groups, HubClient, ServiceClient, Users
 from .connection_string import DEFAULT_SETTING
-from .context import Predicate
+from .context import Context, Predicate
 from .endpoints import Endpoints
-from .errors import ConfigurationError, RegistrationError
+from .errors import ConfigurationError, Forbidden, RegistrationError
 from .protocol.rest import check_name
 from .protocol.upstream import CONNECTED, CONNECTIONS, DISCONNECTED, MESSAGES
 
@@ -58,6 +59,21 @@ class Handler:
 
     def __repr__(self) -> str:
         return f"<Handler {self.category}/{self.event} at {self.binding.where}>"
+
+    def admit(self, context: Context) -> None:
+        """Ask ``require``.
+
+        Raises:
+            Forbidden: it refuses this call.
+            TypeError: its answer is no bool. A forgotten ``await`` or ``role`` without its brackets is true, too.
+        """
+        if self.require is None:
+            return
+        allowed: object = self.require(context)
+        if not isinstance(allowed, bool):
+            raise TypeError(f"require= of {self!r} has to give a bool, not {type(allowed).__name__}")
+        if not allowed:
+            raise Forbidden
 
 
 class Hub:
@@ -99,8 +115,11 @@ class Hub:
             require: a predicate on the context, e.g. ``role("admin")``; the caller is refused if it says no.
 
         Raises:
-            RegistrationError: (hub, category, event) has a handler already, or the signature cannot be served.
+            RegistrationError: (hub, category, event) has a handler already, or the signature cannot be served, or
+                ``require`` is no plain function.
         """
+        if require is not None and (not callable(require) or inspect.iscoroutinefunction(require)):
+            raise RegistrationError(f"hub {self.name!r}: require= takes a plain function of the context")
         if category is None:
             category = CONNECTIONS if event.lower() in (CONNECTED, DISCONNECTED) else MESSAGES
         if not event:

@@ -33,6 +33,7 @@ from .protocol.upstream import (
 logger = logging.getLogger("signalr_upstream")
 
 MAX_ROUTES = 4096  # spellings of registered names that are remembered; clients choose the spelling
+MAX_SPELLING = 1024  # bytes of one that is remembered; behind a catch-all clients choose its length, too
 MAX_HINTS = 20  # unknown events a process explains; clients choose the events
 
 Headers = Mapping[bytes, bytes]
@@ -126,7 +127,9 @@ class Routes:
             binary=handler is not None and _is_msgpack(headers, category.lower()),
         )
         if handler is not None and len(self._known) < MAX_ROUTES:
-            self._known[_spelling(scope, headers)] = route
+            spelling = _spelling(scope, headers)
+            if sum(len(part or "") for part in spelling) <= MAX_SPELLING:
+                self._known[spelling] = route
         return route
 
     def _check_path(self, scope: Scope, hub: str, category: str, event: str) -> None:
@@ -163,13 +166,19 @@ class Routes:
                 logger.info("nothing is registered for %r: answered 204", name)
             return
         if is_new:
+            # `on` would take these two names for connection events.
+            is_message_called_as_one = route.category == MESSAGES and route.event.lower() in (
+                CONNECTED,
+                DISCONNECTED,
+            )
             logger.warning(
                 "no handler for hub %r, category %r, event %r. To handle it:\n\n"
-                "    @hub.on(%r)  # hub = Hub(%r)\n    async def handler(ctx: Context%s) -> None: ...\n",
+                "    @hub.on(%r%s)  # hub = Hub(%r)\n    async def handler(ctx: Context%s) -> None: ...\n",
                 route.hub,
                 route.category,
                 route.event,
                 route.event,
+                ", category='messages'" if is_message_called_as_one else "",
                 route.hub,
                 "" if route.is_connection_event else ", *arguments: object",
             )

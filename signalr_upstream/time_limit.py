@@ -9,6 +9,8 @@ import types
 from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any, TypeVar
 
+from .stepped import Stepped
+
 T = TypeVar("T")
 
 
@@ -44,7 +46,7 @@ class TimeLimits:
             awaited = coroutine.send(None)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]  # a coroutine's StopIteration holds its result
-        return (yield from self._limited(seconds, _Stepped(coroutine, awaited)).__await__())
+        return (yield from self._limited(seconds, Stepped(coroutine, awaited)).__await__())
 
     async def _limited(self, seconds: float, awaitable: Awaitable[T]) -> T:
         timer = asyncio.timeout(seconds)
@@ -58,25 +60,3 @@ class TimeLimits:
             raise
         finally:
             self._timers.discard(timer)
-
-
-class _Stepped(Awaitable[T]):
-    """A coroutine that was run up to its first suspension, and goes on from there."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, T], awaited: Any) -> None:
-        self._coroutine = coroutine
-        self._awaited = awaited
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        awaited = self._awaited
-        while True:
-            thrown: BaseException | None = None
-            value: Any = None
-            try:
-                value = yield awaited
-            except BaseException as error:
-                thrown = error
-            try:
-                awaited = self._coroutine.send(value) if thrown is None else self._coroutine.throw(thrown)
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]  # a coroutine's StopIteration holds its result

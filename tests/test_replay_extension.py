@@ -17,7 +17,6 @@ import json
 import math
 from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -28,18 +27,16 @@ from signalr_upstream import Context, UpstreamApp
 from signalr_upstream.protocol.upstream import decode_answer, encode_error
 
 from .extension_functions import Seen, extension_hubs
+from .recorded import Row, load, raw
 from .support import RestService, post
 
 pytestmark = pytest.mark.anyio
 
-VECTORS = Path(__file__).parent / "vectors" / "trigger_exchanges.jsonl"
 KEY = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/ABCDE="
 SECOND_KEY = "SecondKey_ABCDEFGHIJKLMNOPQRSTUVWXYZ01234567"
 OTHER_KEY = "OtherKey_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 ENDPOINT = "Endpoint=https://{}.service.signalr.net;AccessKey={};Version=1.0;"
 PATH = "/runtime/webhooks/signalr"
-
-Row = dict[str, Any]
 
 
 class Difference(NamedTuple):
@@ -125,23 +122,17 @@ DIFFERENT = [
 
 
 def exchanges() -> Iterator[Row]:
-    """The recorded exchanges, with whole headers."""
-    lines = [json.loads(line) for line in VECTORS.read_bytes().split(b"\n") if line]
-    defaults = lines[0]["DEFAULTS"]
-    for row in lines[1:]:
-        headers = defaults | row.get("headers", {})
+    """The recorded exchanges, with whole headers, and bodies as bytes."""
+    head, rows = load("trigger_exchanges.jsonl")
+    for row in rows:
         row["headers"] = [
             (name.replace("~", "X-ASRS-").encode(), value.strip().encode())
-            for name, given in headers.items()
+            for name, given in (head["headers"] | row["headers"]).items()
             if given is not None
             for value in ([given] if isinstance(given, str) else given)
         ]
+        row["body"], row["answer"] = raw(row["body"]), raw(row["answer"])
         yield row
-
-
-def data(body: Any) -> bytes:
-    """A stored body as bytes."""
-    return body.encode() if isinstance(body, str) else bytes.fromhex(body["hex"])
 
 
 def header(row: Row, name: str) -> str | None:
@@ -169,8 +160,8 @@ def invocation_id_of(row: Row) -> str | None:
     """The id a client sent; "7" where the body cannot be read, since nearly every recorded call has it."""
     try:
         if is_binary(row):
-            return str(msgspec.msgpack.decode(data(row["body"]), strict=False)[2] or "")
-        message = {key.lower(): value for key, value in json.loads(data(row["body"])).items()}
+            return str(msgspec.msgpack.decode(row["body"], strict=False)[2] or "")
+        message = {key.lower(): value for key, value in json.loads(row["body"]).items()}
         return str(message.get("invocationid") or "")
     except (ValueError, AttributeError, TypeError, LookupError):
         return "7"
@@ -232,8 +223,8 @@ def same(recorded: Any, value: Any) -> bool:
 
 
 def kind_of(row: Row, answer: httpx.Response, seen: Seen) -> str:
-    status, body = row.get("status", 200), data(row["answer"])
-    if bool(seen) != ("saw" in row) or (seen and not saw_the_same(row, *seen[0])):
+    status, body = row["status"], row["answer"]
+    if bool(seen) != (row["saw"] is not None) or (seen and not saw_the_same(row, *seen[0])):
         return "different"
     if (status, body) == (answer.status_code, answer.content):
         return "equal"
@@ -249,7 +240,7 @@ def outcome(status: int | None, body: bytes) -> str:
 
 
 def reason_for(row: Row, answer: httpx.Response) -> Difference:
-    recorded = outcome(row.get("status", 200), data(row["answer"]))
+    recorded = outcome(row["status"], row["answer"])
     outcomes = f"{recorded} -> {outcome(answer.status_code, answer.content)}"
     for difference in DIFFERENT:
         if difference.outcomes == outcomes and row["name"].startswith(difference.names):
@@ -272,9 +263,7 @@ async def test_the_extensions_exchanges_have_the_same_answers_but_for_listed_dif
     differences: collections.Counter[Difference] = collections.Counter()
     for row in exchanges():
         seen.clear()
-        answer = await post(
-            app, row["headers"], data(row["body"]), path=PATH, method=row.get("method", "POST")
-        )
+        answer = await post(app, row["headers"], row["body"], path=PATH, method=row["method"])
         kind = kind_of(row, answer, seen)
         found[kind] += 1
         if kind == "different":
@@ -290,7 +279,7 @@ async def test_the_extensions_exchanges_have_the_same_answers_but_for_listed_dif
 def test_an_error_has_the_bytes_that_the_extension_gives_it() -> None:
     errors = 0
     for row in exchanges():
-        status, body, binary = row.get("status", 200), data(row["answer"]), is_binary(row)
+        status, body, binary = row["status"], row["answer"], is_binary(row)
         if outcome(status, body) == "error":
             invocation_id = invocation_id_of(row) or ""
             text = decode_answer(200, body, invocation_id=invocation_id, binary=binary).error

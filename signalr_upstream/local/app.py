@@ -27,7 +27,7 @@ from .rest import Absent, RestApi, check_content_type
 from .server import Server
 from .session import Session
 from .upstream import TIMEOUT, Caller, Upstream
-from .websocket import WebSocketTransport, serve
+from .websocket import WebSocketTransport
 
 NEGOTIATED_LIFETIME = 15.0
 """Seconds in which a client must open a transport after negotiate; ASP.NET's number."""
@@ -103,6 +103,7 @@ class LocalService:
         self._negotiated: dict[str, tuple[str, float]] = {}  # token -> connection id, until when
         self._clients: dict[str, ClientConnection] = {}  # every live transport by its token
         self._server: Server | None = None
+        self._ending = False
 
     def __repr__(self) -> str:
         return f"<LocalService on {self._host}:{self._port} with {len(self._clients)} connections>"
@@ -143,7 +144,11 @@ class LocalService:
         self._server = server
         connect = getattr(self._app, "connected_to", None)
         if connect is not None:
-            connect(self.connection_string)
+            try:
+                connect(self.connection_string)
+            except BaseException:
+                await self.aclose()
+                raise
         return self
 
     async def __aexit__(
@@ -152,7 +157,8 @@ class LocalService:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Send every client away, tell the app, and close the port."""
+        """Send every client away, tell the app, and close the port. What comes back meanwhile is refused."""
+        self._ending = True
         clients = list(self._clients.values())
         for client in clients:
             client.close()
@@ -219,6 +225,7 @@ class LocalService:
     def _negotiate(self, request: Request, query: Query) -> Response:
         if request.method != "POST":
             raise Refused(405, "negotiate is POST.", Allow="POST")
+        self._check_open()
         self._admission.check_client(request.headers, query, from_query=False)
         try:
             version = parse_negotiate_version(query.last("negotiateversion"))
@@ -265,13 +272,14 @@ class LocalService:
         )
         self._clients[token] = client
         try:
-            await serve(receive, client)
+            await transport.serve(receive, client)
             await client.finished()
         finally:
             del self._clients[token]
 
     def _identify(self, headers: Headers, query: Query) -> tuple[str, Caller]:
         """Who opens a transport, and by which token."""
+        self._check_open()
         claims = self._admission.check_client(headers, query, from_query=True)
         hub = self._admission.hub_name(query)
         token = query.last("id")
@@ -285,6 +293,10 @@ class LocalService:
                 raise Refused(404, "No Connection with that ID")
         user_id, items = read_claims(claims)
         return token, Caller(connection_id, hub, user_id, items, f"?{query.raw}")
+
+    def _check_open(self) -> None:
+        if self._ending:  # clients that were sent away reconnect at once
+            raise Refused(503, "The local service is ending.")
 
 
 def _new_id() -> str:

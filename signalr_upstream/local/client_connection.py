@@ -5,6 +5,7 @@ calls to the app are tasks, the session's deadlines one timer. Everything runs o
 """
 
 import asyncio
+import contextvars
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -104,6 +105,7 @@ class ClientConnection:
         self._upstream = upstream
         self._clock = clock
         self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
         self._timer: asyncio.TimerHandle | None = None
         self._call: asyncio.Task[None] | None = None
         self._set_timer()
@@ -155,7 +157,10 @@ class ClientConnection:
                 case Leave():
                     self._hub.remove(self)
                 case Call():
-                    self._call = self._loop.create_task(self._tell_app(action.message))
+                    # What an app in this process sets in one call is not there in the next, as over a socket.
+                    self._call = self._loop.create_task(
+                        self._tell_app(action.message), context=self._context.copy()
+                    )
                 case HangUp():
                     self._transport.hang_up()
                 case _:

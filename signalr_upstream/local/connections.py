@@ -38,9 +38,8 @@ class Hub(Generic[M]):
         self._connections[member.connection_id] = member
         if member.user_id is not None:
             self._users.setdefault(member.user_id, {})[member.connection_id] = member
-            for group, ends in self._memberships.get(member.user_id, {}).items():
-                if now < ends:
-                    self._groups.setdefault(group, {})[member.connection_id] = member
+            for group in self._current_groups(member.user_id, now):
+                self._groups.setdefault(group, {})[member.connection_id] = member
 
     def remove(self, member: M) -> None:
         """A connection is gone."""
@@ -93,6 +92,7 @@ class Hub(Generic[M]):
         """
         ends = math.inf if ttl is None else now + ttl
         self._memberships.setdefault(user_id, {})[group] = ends
+        self._current_groups(user_id, now)
         for connection_id in self._users.get(user_id, {}):
             self.join(connection_id, group)
 
@@ -110,11 +110,14 @@ class Hub(Generic[M]):
 
     def user_in_group(self, user_id: str, group: str, *, now: float) -> bool:
         """Whether the user was added to the group, whoever of its connections is there."""
-        memberships = self._memberships.get(user_id, {})
-        if now < memberships.get(group, -math.inf):
-            return True
-        memberships.pop(group, None)
-        return False
+        return group in self._current_groups(user_id, now)
+
+    def _current_groups(self, user_id: str, now: float) -> Collection[str]:
+        """The groups a user was added to; those whose time is over are forgotten."""
+        current = {group: ends for group, ends in self._memberships.pop(user_id, {}).items() if now < ends}
+        if current:
+            self._memberships[user_id] = current
+        return current
 
 
 def _except(members: dict[str, M], excluding: Collection[str]) -> list[M]:

@@ -6,6 +6,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import starlette.types as asgi
 import uvicorn
@@ -16,6 +17,13 @@ from .session import MAX_MESSAGE
 
 GRACE = 3
 """Seconds for requests that are being answered when the port is closed."""
+
+LAST_WORDS = 1.0
+"""Seconds for clients to read the end of what they were sent, when the port is closed."""
+
+LINGER = 5.0
+"""Seconds for a closed connection's peer to read what was written before; then it is gone for good. The system
+would wait for ever for a peer that is there and does not read."""
 
 
 class HideQueries(logging.Filter):
@@ -95,11 +103,27 @@ class _Uvicorn(uvicorn.Server):
         super().__init__(config)
         self.serving = asyncio.Event()
         self._heads = SlowHeads()
+        self._closing: dict[Any, float] = {}  # connections that are being closed, and since when
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second
             self._heads.close_slow(self.server_state.connections, now=time.monotonic())
+            self._drop_closing(LINGER)
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        end = asyncio.get_running_loop().call_later(LAST_WORDS, self._drop_closing, 0.0)
+        await super().shutdown(sockets)
+        end.cancel()
+
+    def _drop_closing(self, patience: float) -> None:
+        """Drop the connections that have been closing for ``patience`` seconds."""
+        now = time.monotonic()
+        closing = [c for c in self.server_state.connections if c.transport.is_closing()]
+        self._closing = {c: self._closing.get(c, now) for c in closing}
+        for connection, since in self._closing.items():
+            if now - since >= patience:
+                connection.transport.abort()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -327,10 +327,10 @@ class Session:
     def _next_frame(self) -> bytes | None:
         while not self._frames and self._chunks:
             self._frames.extend(self._splitter.feed(self._chunks.popleft()))
-        if self._frames:
-            return self._frames.popleft()
-        self._waiting = 0
-        return None
+        frame = self._frames.popleft() if self._frames else None
+        if not (self._frames or self._chunks):
+            self._waiting = 0
+        return frame
 
     def _say(self, message: HubMessage, now: float) -> Send:
         assert self.protocol is not None  # noqa: S101 - chosen by the handshake, which comes first

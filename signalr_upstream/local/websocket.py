@@ -6,36 +6,64 @@ a task for every socket would halve the throughput of a broadcast.
 """
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from typing import Any
 
 import starlette.types as asgi
 
+from ..stepped import Stepped
 from .client_connection import ClientConnection
 
 MAX_UNSENT = 4 * 1024 * 1024
 """Bytes kept for a client that does not read: seconds of a busy hub. Past it the client is cut off."""
 
+CLOSE_PATIENCE = 5.0
+"""Seconds for a client to read what was written before its close; ASP.NET's number."""
+
 NORMAL_CLOSURE = 1000
-TRY_AGAIN_LATER = 1013
+
+_log = logging.getLogger("signalr_upstream.local")
 
 
 class WebSocketTransport:
-    """Writes to one accepted WebSocket.
+    """One accepted WebSocket.
 
     Args:
         send: the ASGI callable of the connection.
         max_unsent: bytes kept while the client does not read.
+        close_patience: seconds for them to be read before a close.
     """
 
-    def __init__(self, send: asgi.Send, *, max_unsent: int = MAX_UNSENT) -> None:
+    def __init__(
+        self, send: asgi.Send, *, max_unsent: int = MAX_UNSENT, close_patience: float = CLOSE_PATIENCE
+    ) -> None:
         self._send = send
         self._max_unsent = max_unsent
+        self._close_patience = close_patience
         self._unsent: deque[tuple[asgi.Message, int]] = deque()
         self._unsent_size = 0
         self._writer: asyncio.Task[None] | None = None
         self._closing = False
+        self._reading: asyncio.Timeout | None = None  # ends the reading of a client that is cut off
+
+    # --- reading ---------------------------------------------------------------------------------------------
+
+    async def serve(self, receive: asgi.Receive, connection: ClientConnection) -> None:
+        """Read to the end, which is also reached when the client does not read what is written to it."""
+        try:
+            async with asyncio.timeout(None) as self._reading:
+                await _read(receive, connection)
+        except TimeoutError:
+            _log.warning("%r does not read what is sent to it, and is cut off", connection)
+        finally:
+            self._closing = True
+            if self._writer is not None:
+                self._writer.cancel()
+            connection.disconnect()
+
+    # --- writing ---------------------------------------------------------------------------------------------
 
     def send(self, data: bytes, *, binary: bool) -> None:
         """Write ``data`` as one message."""
@@ -49,6 +77,13 @@ class WebSocketTransport:
         """Close with code 1000 after what was written."""
         self._write({"type": "websocket.close", "code": NORMAL_CLOSURE}, 0)
         self._closing = True
+        if self._writer is not None:
+            self._cut_off(self._close_patience)
+
+    def _cut_off(self, delay: float) -> None:
+        """End the reading in ``delay`` seconds, if it has not ended until then."""
+        if self._reading is not None:
+            self._reading.reschedule(asyncio.get_running_loop().time() + delay)
 
     def _write(self, message: asgi.Message, size: int) -> None:
         if self._closing:
@@ -60,8 +95,8 @@ class WebSocketTransport:
         self._unsent_size += size
         if self._unsent_size > self._max_unsent:
             self._unsent.clear()
-            self._unsent.append(({"type": "websocket.close", "code": TRY_AGAIN_LATER}, 0))
             self._closing = True
+            self._cut_off(0)
 
     def _start(self, message: asgi.Message) -> None:
         """Step the send once: nearly always that is all of it."""
@@ -73,9 +108,9 @@ class WebSocketTransport:
         except (OSError, RuntimeError):
             self._closing = True  # gone; whoever reads learns of it
             return
-        self._writer = asyncio.get_running_loop().create_task(self._write_on(_Rest(sending, awaited)))
+        self._writer = asyncio.get_running_loop().create_task(self._write_on(Stepped(sending, awaited)))
 
-    async def _write_on(self, rest: "_Rest") -> None:
+    async def _write_on(self, rest: Stepped[None]) -> None:
         try:
             await rest
             while self._unsent:
@@ -89,36 +124,11 @@ class WebSocketTransport:
             self._writer = None
 
 
-class _Rest:
-    """What is left of a coroutine that was stepped once, as something a task can await."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, None], awaited: Any) -> None:
-        self._coroutine = coroutine
-        self._awaited = awaited
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        awaited = self._awaited
-        try:
-            while True:
-                try:
-                    answer = yield awaited
-                except BaseException as error:  # a cancellation, say, belongs into the coroutine
-                    awaited = self._coroutine.throw(error)
-                else:
-                    awaited = self._coroutine.send(answer)
-        except StopIteration:
+async def _read(receive: asgi.Receive, connection: ClientConnection) -> None:
+    while True:
+        message = await receive()
+        if message["type"] != "websocket.receive":
             return
-
-
-async def serve(receive: asgi.Receive, connection: ClientConnection) -> None:
-    """Read an accepted WebSocket to its end."""
-    try:
-        while True:
-            message = await receive()
-            if message["type"] != "websocket.receive":
-                return
-            text = message.get("text")
-            connection.receive(message["bytes"] if text is None else text.encode())
-            await connection.readable.wait()
-    finally:
-        connection.disconnect()
+        text = message.get("text")
+        connection.receive(message["bytes"] if text is None else text.encode())
+        await connection.readable.wait()

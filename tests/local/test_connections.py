@@ -138,3 +138,18 @@ def test_a_user_leaves_with_all_connections_however_they_joined(hub: Hub[Client]
 
     assert hub.group("own") == [B]
     assert hub.group("h") == []
+
+
+def test_a_hub_that_everybody_has_left_keeps_nothing(hub: Hub[Client]) -> None:
+    hub.join("a", "g")
+    hub.user_join("ann", "g", ttl=None, now=0)
+    hub.user_join("bob", "g", ttl=0, now=0)
+    hub.user_join("eve", "g", ttl=1, now=0)
+
+    hub.user_leave("ann", "g")
+    for member in hub.everybody():
+        hub.remove(member)
+    for user_id in ("ann", "eve"):
+        assert not hub.user_in_group(user_id, "g", now=2)
+
+    assert vars(hub) == vars(Hub())

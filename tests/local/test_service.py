@@ -5,6 +5,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import httpx
@@ -13,10 +14,11 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from signalr_upstream import Context, Hub, UpstreamApp
+from signalr_upstream import Context, Hub, ServiceClient, UpstreamApp
 from signalr_upstream.auth import encode_token
 from signalr_upstream.connection_string import parse_connection_string
-from signalr_upstream.local import LocalService
+from signalr_upstream.errors import ConfigurationError
+from signalr_upstream.local import LocalService, server
 from signalr_upstream.local import app as module
 from signalr_upstream.local.server import HideQueries
 
@@ -245,6 +247,97 @@ async def test_the_end_does_not_wait_for_ever_for_the_app(
         await chat.waits.wait()
 
     await client.close()
+
+
+async def test_clients_that_come_back_while_the_service_ends_are_refused(chat: Chat) -> None:
+    chat.gate.clear()
+    service = await LocalService(chat.app).__aenter__()
+    client = await connect(service)
+    await open_session(client)
+    await client.send('{"type":1,"target":"wait","arguments":[]}\x1e')
+    await chat.waits.wait()
+    end = asyncio.create_task(service.aclose())
+    await client.recv()
+
+    with pytest.raises(InvalidStatus) as socket_refused:
+        await connect(service)
+    async with httpx.AsyncClient() as http:
+        negotiated = await http.post(f"{service.url}/client/negotiate?hub=chat")
+    chat.gate.set()
+    await end
+
+    assert socket_refused.value.response.status_code == 503
+    assert negotiated.status_code == 503
+    await client.close()
+
+
+async def test_a_client_that_never_reads_is_dropped_and_holds_nothing_up(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "LINGER", 0.0)
+    async with running(chat) as service, ServiceClient(service.connection_string) as sender:
+        client = await connect(service)
+        await open_session(client)
+        client.transport.pause_reading()
+
+        everybody = sender.hub("chat").clients.all
+        while not chat.ended.is_set():
+            await everybody.send("flood", "x" * 1_000_000)
+
+        assert service.hub("chat").everybody() == []
+        await client.wait_closed()
+    assert client.close_code == 1006
+
+
+async def test_the_end_of_the_service_does_not_wait_for_who_never_reads(
+    chat: Chat, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(chat) as service, ServiceClient(service.connection_string) as sender:
+        client = await connect(service)
+        await open_session(client)
+        client.transport.pause_reading()
+        for _ in range(10):  # more than the system buffers, less than what cuts it off
+            await sender.hub("chat").clients.all.send("flood", "x" * 600_000)
+        assert not chat.ended.is_set()
+
+    assert "Cancel" not in caplog.text
+    client.transport.abort()
+
+
+async def test_an_app_that_cannot_be_connected_closes_the_port() -> None:
+    class Refusing(UpstreamApp):
+        def connected_to(self, *_: Any, **__: Any) -> Any:
+            raise ConfigurationError("no")
+
+    service = LocalService(Refusing(Hub("chat")))
+
+    with pytest.raises(ConfigurationError):
+        await service.__aenter__()
+
+    assert service.port == 0
+
+
+async def test_what_a_call_leaves_in_its_context_is_not_there_in_the_next(chat: Chat) -> None:
+    variable: ContextVar[int] = ContextVar("variable", default=0)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(variable.get())
+        variable.set(variable.get() + 1)
+        await chat.app(scope, receive, send)
+
+    seen: list[int] = []
+    async with LocalService(app) as service:
+        chat.app.connected_to(service.connection_string)
+        async with connect(service) as client:
+            await open_session(client)
+            for number in ("1", "2"):
+                await client.send(
+                    f'{{"type":1,"invocationId":"{number}","target":"double","arguments":[1]}}\x1e'
+                )
+                await client.recv()
+                await client.recv()
+
+    assert set(seen) == {0}
 
 
 async def test_a_taken_port_is_an_error_at_once() -> None:

@@ -250,6 +250,16 @@ def test_the_transport_stops_reading_while_much_waits_for_a_call() -> None:
     assert driver.session.state is State.IDLE
 
 
+def test_a_large_message_that_is_being_handled_does_not_stop_the_reading() -> None:
+    # Who reads learns of a client that leaves while its call runs.
+    driver = connected()
+
+    driver.client_sends(SLOW.replace(b"[]", b'["' + b"x" * 2 * MAX_WAITING + b'"]'))
+
+    assert len(driver.calls) == 1
+    assert driver.session.reading
+
+
 # --- the end ---
 
 

@@ -1,11 +1,18 @@
 """The WebSocket transport against an ASGI server whose socket can be blocked."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
+from signalr_upstream.local.client_connection import ClientConnection
+from signalr_upstream.local.connections import Hub
+from signalr_upstream.local.session import Session, State
+from signalr_upstream.local.upstream import Caller, Upstream
 from signalr_upstream.local.websocket import WebSocketTransport
+
+from .session_driver import JSON_HANDSHAKE
 
 pytestmark = pytest.mark.anyio
 
@@ -89,17 +96,56 @@ async def test_a_socket_that_was_blocked_is_written_to_directly_again() -> None:
     assert len(socket.sent) == 7
 
 
-async def test_a_client_that_never_reads_is_cut_off() -> None:
+async def serving(transport: WebSocketTransport) -> tuple[asyncio.Task[None], ClientConnection]:
+    """The transport of a client whose handshake is over, and the task that reads it."""
+    connection = ClientConnection(
+        caller=Caller("c1", "chat", None, (), "?hub=chat"),
+        session=Session(now=asyncio.get_running_loop().time()),
+        transport=transport,
+        hub=Hub(),
+        upstream=Upstream(keys=["k" * 44]),
+        clock=time.time,
+    )
+    connection.receive(JSON_HANDSHAKE)
+    await connection.finished()
+    reading = asyncio.create_task(transport.serve(asyncio.Event().wait, connection))  # type: ignore[arg-type] # says nothing, ever
+    await asyncio.sleep(0)
+    return reading, connection
+
+
+async def test_a_client_that_does_not_read_is_cut_off(caplog: pytest.LogCaptureFixture) -> None:
     socket = Socket()
     transport = WebSocketTransport(socket.send, max_unsent=100)
+    tasks = asyncio.all_tasks()
+    reading, connection = await serving(transport)
+    written = len(socket.sent)
     socket.gate.clear()
 
     for _ in range(50):
         transport.send(b"x" * 40, binary=True)
+    await reading
+    await connection.finished()
     socket.gate.set()
     await socket.settle()
 
-    assert socket.sent[1:] == [{"type": "websocket.close", "code": 1013}]
+    assert connection.session.state is State.CLOSED
+    assert "does not read" in caplog.text
+    assert len(socket.sent) == written
+    assert asyncio.all_tasks() == tasks
+
+
+async def test_a_client_that_does_not_read_its_close_is_cut_off_too() -> None:
+    socket = Socket()
+    transport = WebSocketTransport(socket.send, close_patience=0.001)
+    reading, connection = await serving(transport)
+    socket.gate.clear()
+    transport.send(b"never read", binary=True)
+
+    connection.close("bye")
+    await reading
+
+    assert connection.session.state in (State.LEAVING, State.CLOSED)
+    await connection.finished()
 
 
 @pytest.mark.parametrize("error", [OSError("gone"), RuntimeError("after close")])

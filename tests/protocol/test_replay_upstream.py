@@ -10,7 +10,6 @@ import re
 import string
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -32,12 +31,10 @@ from signalr_upstream.protocol.upstream import (
     encode_result,
 )
 
+from ..recorded import Row, load, raw
 from ..support import post
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "upstream_exchanges.jsonl"
 CONNECTION_STRING = f"Endpoint=http://localhost;Port=8888;AccessKey={EMULATOR_KEY};Version=1.0;"
-
-Row = dict[str, Any]
 
 # Exchange -> why we do not take it, or not as the emulator's .NET recorder would.
 REQUESTS_DIFFERENT = {
@@ -70,24 +67,18 @@ ANSWERS_EXCLUDED = {
 
 def exchanges() -> Iterator[Row]:
     """The recorded exchanges; ``headers`` as text, ``lines`` as bytes in their order on the wire."""
-    lines = [json.loads(line) for line in VECTORS.read_bytes().split(b"\n") if line]
-    defaults = lines[0]["DEFAULTS"]
-    for row in lines[1:]:
+    head, rows = load("upstream_exchanges.jsonl")
+    for row in rows:
         given = {
-            name: value for name, value in (defaults | row.get("headers", {})).items() if value is not None
+            name: value for name, value in (head["headers"] | row["headers"]).items() if value is not None
         }
         row["headers"] = {name.removeprefix("~"): value for name, value in given.items()}
         row["lines"] = [
             (name.replace("~", "X-ASRS-").encode(), value.encode()) for name, value in given.items()
         ]
         row["binary"] = row["headers"].get("Content-Type") == "application/x-msgpack"
-        row["body"], row["answer"] = data(row["body"]), data(row.get("answer", ""))
+        row["body"], row["answer"] = raw(row["body"]), raw(row["answer"])
         yield row
-
-
-def data(body: Any) -> bytes:
-    """A stored body as bytes."""
-    return body.encode() if isinstance(body, str) else bytes.fromhex(body["hex"])
 
 
 def message_of(row: Row) -> Row:
@@ -145,13 +136,13 @@ async def test_the_emulators_requests_are_accepted_and_mean_what_they_say() -> N
     for row in exchanges():
         seen.clear()
         headers = row["headers"]
-        target = row.get("target", "/{Hub}/{Category}/{Event}".format(**headers))
+        target = row["target"] or "/{Hub}/{Category}/{Event}".format(**headers)
         answer = await post(
             fixed if target.startswith("/api") else app,
             row["lines"],
             row["body"],
             path=target,
-            method=row.get("method", "POST"),
+            method=row["method"],
         )
         different = answer.status_code not in (200, 204) or wrong(row, seen[0])
         found["different" if different else "equal"] += 1
@@ -212,7 +203,7 @@ def test_headers_are_encoded_as_the_emulator_writes_them() -> None:
     equal = 0
     for row in calls():
         headers = row["headers"]
-        if row.get("for") != "body":
+        if row["for"] == "headers":
             lines = encode_headers(
                 connection_id=headers["Connection-Id"],
                 hub=headers["Hub"],
@@ -232,7 +223,7 @@ def test_headers_are_encoded_as_the_emulator_writes_them() -> None:
 
 def calls() -> Iterator[Row]:
     """The exchanges but for a redirected one, which came as GET."""
-    return (row for row in exchanges() if "method" not in row)
+    return (row for row in exchanges() if row["method"] == "POST")
 
 
 def claim(item: str) -> tuple[str, str]:
@@ -268,7 +259,7 @@ def test_answers_are_what_the_clients_were_told() -> None:
         if row["headers"]["Category"] == "connections":
             continue
         # A client that waits for nothing, or a bare socket that reported nothing.
-        if not invocation_id or row.get("saw") == "nothing" or scenario in ANSWERS_EXCLUDED:
+        if not invocation_id or row["saw"] == "nothing" or scenario in ANSWERS_EXCLUDED:
             kind = "excluded"
         else:
             kind = kind_of(row, invocation_id)
@@ -282,9 +273,9 @@ def test_answers_are_what_the_clients_were_told() -> None:
 
 def kind_of(row: Row, invocation_id: str) -> str:
     """Compare what the client said it was told with our reading of the answer, and the answer with our bytes."""
-    status, body, binary = row.get("status", 200), row["answer"], row["binary"]
+    status, body, binary = row["status"], row["answer"], row["binary"]
     told = decode_answer(status, body, invocation_id=invocation_id, binary=binary)
-    if "saw" in row:
+    if row["saw"] != "result":
         assert row["saw"].startswith("error ")
         return "equal" if told.error == row["saw"].removeprefix("error ") else "different"
     if told.error is not None:
@@ -305,7 +296,7 @@ def kind_of(row: Row, invocation_id: str) -> str:
 def test_error_completions_are_encoded_as_the_clients_took_them() -> None:
     errors = 0
     for row in calls():
-        if row["headers"]["Event"] == "error" and row.get("saw", "").startswith("error "):
+        if row["headers"]["Event"] == "error" and row["saw"].startswith("error "):
             invocation_id, error = message_of(row)["invocationId"], row["saw"].removeprefix("error ")
             assert encode_error(invocation_id, error, binary=row["binary"]) == row["answer"]
             errors += 1

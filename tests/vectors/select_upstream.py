@@ -7,9 +7,10 @@ It writes ``trigger_exchanges.jsonl`` (every exchange of Microsoft's Functions e
 none with a body over ``MAX_BODY`` bytes; what is there for its body or answer only has the first row's connection id,
 user, query and signature, and says ``"for": "body"``).
 
-Headers are stored as differences to ``DEFAULTS``, which is the first line of each file: ``null`` takes a header away,
-a list gives it several lines, and ``~`` stands for ``X-ASRS-``. A body that is not UTF-8 is stored in hexadecimal as
-``{"hex": "..."}``. A status that is not there is 200.
+How the files are written: ``compact.py``. Headers are stored as differences to ``headers`` in the first line of each
+file: ``null`` takes a header away, a list gives it several lines, and ``~`` stands for ``X-ASRS-``. A body is text or
+``base64:...``; ``saw`` that is null (of the extension): no function was called; ``answer`` that is null (of the
+emulator): nothing to be replayed.
 """
 
 import base64
@@ -19,31 +20,94 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import compact  # type: ignore[import-not-found] # beside this script
+
 MAX_BODY = 2048
 Row = dict[str, Any]
 _LEFT_OUT = ("host", "traceparent", "content-length")
 _OF_THE_BODY = ("X-ASRS-Category", "X-ASRS-Event", "Content-Type")
 _SEEN_DEFAULTS: Row = {"error": None, "arguments": [], "query": {"hub": "chat", "id": "abc"}}
+_DEFAULTS: Row = {"method": "POST", "headers": {}, "status": 200}
+_TRIGGER_DEFAULTS = _DEFAULTS | {"answer": "", "saw": None}
+_UPSTREAM_DEFAULTS = _DEFAULTS | {
+    "target": None,
+    "for": "body",
+    "body": "",
+    "arguments": None,
+    "answer": None,
+    "saw": "result",
+}
+_TRIGGER_TEXTS = {
+    "①": r'"b":"{\"type\":1,\"invocationId\":\"7\",\"target\":\"two\",\"arguments\":[\"hi\",42]}"',
+    "②": '"s":{"arguments":[["String","hi"],["Int64","42"]],"bound":[["String","hi"],["Int32","42"]]}',
+    "③": r'"a":"{\"type\":3,\"invocationId\":\"7\",\"result\":\"hi|42\"}\u001e"',
+    "④": r"\"error\":\"One or more errors occurred. (Exception binding parameter "
+    r"""'ctx') (Exception binding parameter 'v')\"}\u001e""",
+    "⑥": r'"b":"{\"type\":1,\"invocationId\":\"7\",\"target\":\"t_',
+    "⑦": r'"a":"{\"type\":3,\"invocationId\":\"7\",',
+    "⑧": r"\",\"arguments\":[",
+    "⑨": '"h":{"~Event":"t_',
+    "⑩": '"Content-Type":"application/x-msgpack"',
+    "⑪": r"\"result\":\"",
+    "⑫": r'"b":"{\"type\":1,\"invocationId\":\"7\",\"target\":\"r_',
+    "⑬": '"h":{"~Event":"r_',
+    "⑭": "sha256=eac5bc106745a35f68ec11cc8c285946343df008454b27f0e07c1ca6782ca9dd",
+    "⑤": '"s":{"arguments":[[',
+}
+_UPSTREAM_TEXTS = {
+    "①": '"h":{"~Category":"messages","~Event":"',
+    "②": '"h":{"~Event":"disconnected"},"b":"{\\"Type\\":11',
+    "③": r'"b":"{\"type\":1,\"invocationId\":\"',
+    "④": r'"a":"{\"type\":3,\"invocationId\":\"',
+    "⑤": r"\",\"target\":\"",
+    "⑥": r"\",\"arguments\":[",
+    "⑦": '","Content-Type":"application/x-msgpack"}',
+    "⑧": "nbf: 1700000000, exp: 4102444800, iat: 1700000000, aud: http://localhost:8888/client/?hub=chat",
+    "⑨": '"~Signature":"sha256=',
+    "⑩": "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/",
+    "⑪": "http://schemas.microsoft.com/ws/2008/06/identity/claims/role",
+    "⑫": "Invocation failed, status code ",
+    "⑬": '"h":{"~Connection-Id":"',
+    "⑭": '","~Client-Query":"?hub=',
+}
 
 
 def main(source: Path) -> None:
     """Write both files."""
     rows = _read(source / "extension" / "trigger-exchanges.jsonl")
-    write("trigger_exchanges.jsonl", rows, _trigger)
+    name = "Azure/azure-functions-signalrservice-extension 3e87c3c: extension/trigger-exchanges.jsonl"
+    write("trigger_exchanges.jsonl", rows, _trigger, name, _TRIGGER_DEFAULTS, _TRIGGER_TEXTS)
     rows = [row for row in _read(source / "emulator" / "upstream-exchanges.jsonl") if _is_small(row)]
-    write("upstream_exchanges.jsonl", _distinct(rows), _upstream)
+    name = "Azure/azure-signalr 31686ed (emulator): emulator/upstream-exchanges.jsonl"
+    write("upstream_exchanges.jsonl", _distinct(rows), _upstream, name, _UPSTREAM_DEFAULTS, _UPSTREAM_TEXTS)
 
 
-def write(name: str, rows: list[Row], compact: Any) -> None:
-    """Write the headers of the first row as defaults, then one compact row a line."""
+def write(
+    name: str, rows: list[Row], compacted: Any, source: str, defaults: Row, short: dict[str, str]
+) -> None:
+    """The headers of the first row become the usual ones, and each row has the differences to them."""
     first = rows[0]["request"]["headers"]
-    defaults = {_short(header): value for header, value in first if header.lower() not in _LEFT_OUT}
-    lines = [{"DEFAULTS": defaults}, *(compact(row, defaults) for row in rows)]
-    path = Path(__file__).parent / name
-    path.write_text(
-        "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines)
+    usual = {_short(header): value for header, value in first if header.lower() not in _LEFT_OUT}
+    compact.write(
+        name,
+        [{"name": "", **defaults} | compacted(row, usual) for row in rows],
+        source=source,
+        keys={
+            "n": "name",
+            "m": "method",
+            "t": "target",
+            "f": "for",
+            "h": "headers",
+            "b": "body",
+            "v": "arguments",
+            "c": "status",
+            "a": "answer",
+            "s": "saw",
+        },
+        defaults=defaults,
+        short=short,
+        headers=usual,
     )
-    print(f"{name}: {len(rows)} exchanges, {path.stat().st_size} bytes")
 
 
 # --- the extension ---
@@ -51,16 +115,16 @@ def write(name: str, rows: list[Row], compact: Any) -> None:
 
 def _trigger(row: Row, defaults: Row) -> Row:
     request, response = row["request"], row["response"]
-    compact: Row = {"name": row["name"]}
+    found: Row = {"name": row["name"]}
     if request["method"] != "POST":
-        compact["method"] = request["method"]
-    compact |= _headers(request["headers"], defaults)
-    compact["body"] = _body(request["body_base64"])
-    compact |= _answer(response)
+        found["method"] = request["method"]
+    found |= _headers(request["headers"], defaults)
+    found["body"] = _body(request["body_base64"])
+    found |= _answer(response)
     seen = (row["function_saw"] or {}) | {"context": (row["function_saw"] or {}).get("context")}
     if "function" in seen:
-        compact["saw"] = _seen(seen, dict(request["headers"]))
-    return compact
+        found["saw"] = _seen(seen, dict(request["headers"]))
+    return found
 
 
 def _seen(seen: Row, headers: Row) -> Row:
@@ -102,27 +166,26 @@ def _clr(value: Row | None) -> Any:
 def _upstream(row: Row, defaults: Row) -> Row:
     request, response = row["request"], row["response_sent"]
     headers = dict(request["headers"])
-    compact: Row = {"name": row["name"]}
+    found: Row = {"name": row["name"]}
     if request["method"] != "POST":
-        compact["method"] = request["method"]
+        found["method"] = request["method"]
     if request["target"] != f"/{headers['X-ASRS-Hub']}/{headers['X-ASRS-Category']}/{row['event']}":
-        compact["target"] = request["target"]
+        found["target"] = request["target"]
+    found["for"] = row["for"]
     if row["for"] == "body":
-        compact["for"] = "body"
         of_the_body = {_short(name): defaults[_short(name)] for name in _OF_THE_BODY}
-        compact |= _headers([item for item in request["headers"] if item[0] in _OF_THE_BODY], of_the_body)
+        found |= _headers([item for item in request["headers"] if item[0] in _OF_THE_BODY], of_the_body)
     else:
         names = [_short(name) for name in headers if name.lower() not in _LEFT_OUT]
         assert names == [name for name in defaults if name in names], "the order is that of the first row"
-        compact |= _headers(request["headers"], defaults)
-    compact["body"] = _body(request["body_base64"])
+        found |= _headers(request["headers"], defaults)
+    found["body"] = _body(request["body_base64"])
     if "body_msgpack_decoded" in request:
-        compact["arguments"] = request["body_msgpack_decoded"][4]
+        found["arguments"] = request["body_msgpack_decoded"][4]
     if headers["X-ASRS-Category"] == "messages" and response.get("body_base64") is not None:
-        compact |= _answer(response)
-        if _client_saw(row) != "result":
-            compact["saw"] = _client_saw(row)
-    return compact
+        found |= _answer(response)
+        found["saw"] = _client_saw(row)
+    return found
 
 
 def _client_saw(row: Row) -> str:
@@ -191,20 +254,19 @@ def _headers(lines: list[list[str]], defaults: Row) -> Row:
 
 
 def _answer(response: Row) -> Row:
-    answer: Row = {} if response.get("status") == 200 else {"status": response.get("status")}
-    return answer | {"answer": _body(response.get("body_base64") or "")}
+    return {"status": response.get("status"), "answer": _body(response.get("body_base64") or "")}
 
 
 def _short(header: str) -> str:
     return header.replace("X-ASRS-", "~")
 
 
-def _body(encoded: str) -> Any:
+def _body(encoded: str) -> str:
     body = base64.b64decode(encoded)
     try:
         return body.decode()
     except UnicodeDecodeError:
-        return {"hex": body.hex()}
+        return f"base64:{encoded}"
 
 
 if __name__ == "__main__":
