@@ -82,7 +82,7 @@ def main(source: Path) -> None:
     write("upstream_exchanges.jsonl", _distinct(rows), _upstream, name, _UPSTREAM_DEFAULTS, _UPSTREAM_TEXTS)
 
 
-def write(
+def write(  # noqa: PLR0917 - two calls, right above
     name: str, rows: list[Row], compacted: Any, source: str, defaults: Row, short: dict[str, str]
 ) -> None:
     """The headers of the first row become the usual ones, and each row has the differences to them."""
