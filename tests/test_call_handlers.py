@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from signalr_upstream import Context, Forbidden, Hub, HubError, UpstreamApp
+from signalr_upstream import Context, Forbidden, Hub, HubError, UpstreamApp, role
 from signalr_upstream.calls import MASKED
 from signalr_upstream.errors import Redeliver
 
@@ -229,6 +229,19 @@ async def test_require_decides_by_the_context() -> None:
 
     assert (await invoke(app, "go", user_id="ann"))["result"] == "done"
     assert "error" in await invoke(app, "go", user_id="bob")
+
+
+async def test_a_require_whose_answer_is_no_bool_refuses() -> None:
+    ran: list[Context] = []
+
+    async def go(ctx: Context) -> None:
+        ran.append(ctx)
+
+    # Its brackets were forgotten, and what it gives is true.
+    app = serve(go, require=role)  # type: ignore[arg-type]
+
+    assert (await invoke(app, "go"))["error"] == MASKED
+    assert ran == []
 
 
 async def test_a_require_that_raises_refuses() -> None:

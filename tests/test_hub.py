@@ -191,3 +191,11 @@ async def test_a_service_client_of_its_own_needs_no_app() -> None:
     await ServiceClient(CONNECTION_STRING, http_client=service.client).hub("chat").clients.all.send("hello")
 
     assert len(service.requests) == 1
+
+
+def test_a_require_that_would_have_to_be_awaited_is_refused_at_registration() -> None:
+    async def later(ctx: Context) -> bool:
+        return False
+
+    with pytest.raises(RegistrationError, match="plain function"):
+        Hub("chat").on("go", require=later)  # type: ignore[arg-type]  # the mistake in question

@@ -8,7 +8,7 @@ import pytest
 
 from signalr_upstream import Context, Hub, UpstreamApp
 from signalr_upstream.errors import ConfigurationError, InvalidNameError
-from signalr_upstream.routing import MAX_HINTS, MAX_ROUTES
+from signalr_upstream.routing import MAX_HINTS, MAX_ROUTES, MAX_SPELLING
 
 from .support import (
     CONNECTION_STRING,
@@ -329,6 +329,28 @@ async def test_a_remembered_spelling_is_bounded_and_all_others_are_still_served(
 
     assert len(app._routes._known) == MAX_ROUTES
     assert (await invoke(app, "another"))["result"] == "another"
+
+
+async def test_a_spelling_too_long_to_be_remembered_is_served_all_the_same() -> None:
+    hub = Hub("chat")
+
+    @hub.on("*")
+    async def anything(ctx: Context) -> int:
+        return len(ctx.event)
+
+    app = make_app(hub)
+
+    assert (await invoke(app, "t" * MAX_SPELLING))["result"] == MAX_SPELLING
+    assert not app._routes._known
+
+
+async def test_a_message_called_connected_is_explained_with_its_category(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = make_app()
+    detail(await post(app, call_headers("connected", category="messages"), invocation("connected")), 404)
+
+    assert "@hub.on('connected', category='messages')" in caplog.text
 
 
 def _raw(headers: dict[str, str]) -> dict[bytes, bytes]:
