@@ -24,6 +24,7 @@ from signalr_upstream.local.server import HideQueries
 
 pytestmark = pytest.mark.anyio
 
+TCP_CLOSE = 7  # of Linux: the peer has reset the connection
 HANDSHAKE = '{"protocol":"json","version":1}\x1e'
 
 
@@ -285,8 +286,10 @@ async def test_a_client_that_never_reads_is_dropped_and_holds_nothing_up(
             await everybody.send("flood", "x" * 1_000_000)
 
         assert service.hub("chat").everybody() == []
-        await client.wait_closed()
-    assert client.close_code == 1006
+        end = client.transport.get_extra_info("socket")
+        while end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO) != TCP_CLOSE:  # its first byte
+            await asyncio.sleep(0.01)
+    client.transport.abort()
 
 
 async def test_the_end_of_the_service_does_not_wait_for_who_never_reads(

@@ -67,17 +67,21 @@ async def test_bytes_that_are_no_utf8_do_not_stop_a_text_message() -> None:
 async def test_what_a_blocked_socket_does_not_take_waits_in_order() -> None:
     socket = Socket()
     transport = WebSocketTransport(socket.send)
+    reading, connection = await serving(transport)
+    socket.sent.clear()
     socket.gate.clear()
 
     for number in range(5):
         transport.send(bytes([number]), binary=True)
-    transport.hang_up()
+    connection.close()
     await socket.settle()
     assert socket.sent == []
     socket.gate.set()
     await socket.settle()
+    reading.cancel()
 
-    assert [message.get("bytes") for message in socket.sent] == [b"\0", b"\1", b"\2", b"\3", b"\4", None]
+    assert [message.get("bytes") for message in socket.sent[:5]] == [b"\0", b"\1", b"\2", b"\3", b"\4"]
+    assert [message["type"] for message in socket.sent[5:]] == ["websocket.send", "websocket.close"]
 
 
 async def test_a_socket_that_was_blocked_is_written_to_directly_again() -> None:

@@ -57,6 +57,9 @@ ANSWERS_DIFFERENT = {
 }
 ANSWERS_EXCLUDED = {
     "chunked": "recorded with its chunked transfer coding, which is the HTTP client's matter",
+    "res_string100k": "the recording has only a digest of the answer",
+    "res_bytes100k": "as res_string100k",
+    "reset": "the connection was reset: there was no answer",
     "slow105": "the emulator gave up after 100 s",
     "rest_close_all_while_invoking": "the connection was closed before the answer came",
 }
@@ -267,7 +270,7 @@ def test_answers_are_what_the_clients_were_told() -> None:
         if kind == "different":
             different.add(scenario)
     print("answers:", found)
-    assert found == {"equal": 159, "equal for the client": 1, "different": 29, "excluded": 85}
+    assert found == {"equal": 153, "equal for the client": 1, "different": 29, "excluded": 91}
     assert different == ANSWERS_DIFFERENT.keys()
 
 

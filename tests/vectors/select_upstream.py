@@ -74,16 +74,27 @@ _UPSTREAM_TEXTS = {
 
 def main(source: Path) -> None:
     """Write both files."""
-    rows = _read(source / "extension" / "trigger-exchanges.jsonl")
-    name = "Azure/azure-functions-signalrservice-extension 3e87c3c: extension/trigger-exchanges.jsonl"
-    write("trigger_exchanges.jsonl", rows, _trigger, name, _TRIGGER_DEFAULTS, _TRIGGER_TEXTS)
+    write(
+        "trigger_exchanges.jsonl",
+        _read(source / "extension" / "trigger-exchanges.jsonl"),
+        _trigger,
+        source="Azure/azure-functions-signalrservice-extension 3e87c3c: extension/trigger-exchanges.jsonl",
+        defaults=_TRIGGER_DEFAULTS,
+        short=_TRIGGER_TEXTS,
+    )
     rows = [row for row in _read(source / "emulator" / "upstream-exchanges.jsonl") if _is_small(row)]
-    name = "Azure/azure-signalr 31686ed (emulator): emulator/upstream-exchanges.jsonl"
-    write("upstream_exchanges.jsonl", _distinct(rows), _upstream, name, _UPSTREAM_DEFAULTS, _UPSTREAM_TEXTS)
+    write(
+        "upstream_exchanges.jsonl",
+        _distinct(rows),
+        _upstream,
+        source="Azure/azure-signalr 31686ed (emulator): emulator/upstream-exchanges.jsonl",
+        defaults=_UPSTREAM_DEFAULTS,
+        short=_UPSTREAM_TEXTS,
+    )
 
 
 def write(  # noqa: PLR0917 - two calls, right above
-    name: str, rows: list[Row], compacted: Any, source: str, defaults: Row, short: dict[str, str]
+    name: str, rows: list[Row], compacted: Any, *, source: str, defaults: Row, short: dict[str, str]
 ) -> None:
     """The headers of the first row become the usual ones, and each row has the differences to them."""
     first = rows[0]["request"]["headers"]
