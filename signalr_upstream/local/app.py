@@ -3,39 +3,28 @@
 Its ASGI app serves negotiate, the clients' transports and the REST API; ``async with`` opens a port for it.
 """
 
-import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
-from http import HTTPStatus
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..connection_string import counts_as_none, is_loopback
-from ..errors import ConfigurationError, HandshakeError, SignalRError
+from ..errors import ConfigurationError, SignalRError
 from ..protocol import rest as api
-from ..protocol.handshake import encode_negotiation, encode_negotiation_error, parse_negotiate_version
-from .admission import Admission, Query, Refused, read_claims
+from .admission import Admission, Query, Refused
+from .answers import is_preflight, preflight, problem, send_refusal, with_cors
 from .client_connection import ClientConnection
+from .client_endpoint import ClientEndpoint
 from .connections import Hub
 from .rest import Absent, RestApi, check_content_type
 from .server import Server
-from .session import Session
-from .upstream import TIMEOUT, Caller, Upstream
-from .websocket import WebSocketTransport
-
-NEGOTIATED_LIFETIME = 15.0
-"""Seconds in which a client must open a transport after negotiate; ASP.NET's number."""
-
-LAST_CALLS = 2.0
-"""Seconds that calls to the app get to end when the service ends."""
-
-TRANSPORTS = ("WebSockets",)
+from .upstream import TIMEOUT, Upstream
 
 
 class LocalService:
@@ -100,10 +89,10 @@ class LocalService:
         )
         self._hubs: dict[str, Hub[ClientConnection]] = {}
         self._rest = RestApi(self.hub, lenient=lenient, clock=clock)
-        self._negotiated: dict[str, tuple[str, float]] = {}  # token -> connection id, until when
-        self._clients: dict[str, ClientConnection] = {}  # every live transport by its token
+        self._clients = ClientEndpoint(
+            admission=self._admission, hubs=self.hub, upstream=self._upstream, clock=clock
+        )
         self._server: Server | None = None
-        self._ending = False
 
     def __repr__(self) -> str:
         return f"<LocalService on {self._host}:{self._port} with {len(self._clients)} connections>"
@@ -158,16 +147,7 @@ class LocalService:
 
     async def aclose(self) -> None:
         """Send every client away, tell the app, and close the port. What comes back meanwhile is refused."""
-        self._ending = True
-        clients = list(self._clients.values())
-        for client in clients:
-            client.close()
-        if clients:
-            ends = [asyncio.create_task(client.finished()) for client in clients]
-            await asyncio.wait(ends, timeout=LAST_CALLS)
-            for client in clients:
-                client.cancel()
-            await asyncio.wait(ends)
+        await self._clients.aclose()
         if self._server is not None:
             await self._server.stop()
             self._server = None
@@ -186,20 +166,20 @@ class LocalService:
             self._admission.check_host(headers.get("host"))
             self._admission.check_origin(origin)
         except Refused as error:
-            await _send_refusal(error, scope, receive, send)
+            await send_refusal(error, scope, receive, send)
             return
         if scope["type"] == "http" and origin is not None:
-            send = _with_cors(send, origin)
+            send = with_cors(send, origin)
         try:
             if scope["type"] == "websocket":
-                await self._websocket(scope, headers, receive, send)
-            elif _is_preflight(scope, headers):
-                await _preflight(headers)(scope, receive, send)
+                await self._clients.websocket(scope, headers, receive, send)
+            elif is_preflight(scope, headers):
+                await preflight(headers)(scope, receive, send)
             else:
                 response = await self._http(Request(scope, receive))
                 await response(scope, receive, send)
         except SignalRError as error:
-            await _send_refusal(error, scope, receive, send)
+            await send_refusal(error, scope, receive, send)
         except ClientDisconnect:
             pass  # nobody is left to answer
 
@@ -207,12 +187,9 @@ class LocalService:
         path = request.scope["path"].rstrip("/").lower()
         query = Query(request.scope["query_string"])
         if path == "/client/negotiate":
-            return self._negotiate(request, query)
+            return self._clients.negotiate(request, query)
         if path == "/client":
-            self._admission.check_client(request.headers, query, from_query=False)
-            raise Refused(
-                404, "The local service speaks WebSockets only so far; this was no WebSocket request."
-            )
+            return self._clients.http(request, query)
         raw_path: bytes = request.scope["raw_path"]
         match api.match(request.method, raw_path):
             case api.Match() as match:
@@ -222,25 +199,6 @@ class LocalService:
             case _:
                 raise Refused(404, "There is nothing at this path of the local SignalR service.")
 
-    def _negotiate(self, request: Request, query: Query) -> Response:
-        if request.method != "POST":
-            raise Refused(405, "negotiate is POST.", Allow="POST")
-        self._check_open()
-        self._admission.check_client(request.headers, query, from_query=False)
-        try:
-            version = parse_negotiate_version(query.last("negotiateversion"))
-        except HandshakeError as error:
-            return Response(encode_negotiation_error(str(error)), media_type="application/json")
-        connection_id = _new_id()
-        token = _new_id() if version else connection_id
-        now = self._clock()
-        self._negotiated = {key: entry for key, entry in self._negotiated.items() if now < entry[1]}
-        self._negotiated[token] = (connection_id, now + NEGOTIATED_LIFETIME)
-        body = encode_negotiation(
-            connection_id=connection_id, connection_token=token, version=version, transports=TRANSPORTS
-        )
-        return Response(body, media_type="application/json")
-
     async def _call(self, request: Request, match: api.Match, raw_path: bytes, query: Query) -> Response:
         if match.operation != api.HEALTH:
             self._admission.check_rest(request.headers, raw_path)
@@ -249,58 +207,8 @@ class LocalService:
             check_content_type(request.headers.get("content-type"))
         answer = self._rest.run(match, query, body)
         if isinstance(answer, Absent):
-            return _problem(404, "It does not exist.", {api.ERROR_CODE_HEADER: answer.error_code})
+            return problem(404, "It does not exist.", {api.ERROR_CODE_HEADER: answer.error_code})
         return Response(status_code=answer)
-
-    # --- clients ---------------------------------------------------------------------------------------------
-
-    async def _websocket(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
-        if scope["path"].rstrip("/").lower() != "/client":
-            raise Refused(404, "WebSockets are opened at /client/?hub=<name>.")
-        query = Query(scope["query_string"])
-        token, caller = self._identify(headers, query)
-        await receive()  # websocket.connect
-        transport = WebSocketTransport(send)
-        await send({"type": "websocket.accept"})
-        client = ClientConnection(
-            caller=caller,
-            session=Session(now=asyncio.get_running_loop().time()),
-            transport=transport,
-            hub=self.hub(caller.hub),
-            upstream=self._upstream,
-            clock=self._clock,
-        )
-        self._clients[token] = client
-        try:
-            await transport.serve(receive, client)
-            await client.finished()
-        finally:
-            del self._clients[token]
-
-    def _identify(self, headers: Headers, query: Query) -> tuple[str, Caller]:
-        """Who opens a transport, and by which token."""
-        self._check_open()
-        claims = self._admission.check_client(headers, query, from_query=True)
-        hub = self._admission.hub_name(query)
-        token = query.last("id")
-        if token is None:  # pysignalr and signalrcore do not negotiate with the service
-            token = connection_id = _new_id()
-        elif token in self._clients:
-            raise Refused(409, "There is a connection with this id already.")
-        else:
-            connection_id, ends = self._negotiated.pop(token, ("", 0.0))
-            if self._clock() >= ends:
-                raise Refused(404, "No Connection with that ID")
-        user_id, items = read_claims(claims)
-        return token, Caller(connection_id, hub, user_id, items, f"?{query.raw}")
-
-    def _check_open(self) -> None:
-        if self._ending:  # clients that were sent away reconnect at once
-            raise Refused(503, "The local service is ending.")
-
-
-def _new_id() -> str:
-    return secrets.token_urlsafe(16)
 
 
 async def _read_body(request: Request, limit: int) -> bytes:
@@ -310,46 +218,6 @@ async def _read_body(request: Request, limit: int) -> bytes:
         if len(body) > limit:
             raise Refused(413, f"The body is larger than {limit} bytes.", Connection="close")
     return bytes(body)
-
-
-# --- answers -------------------------------------------------------------------------------------------------
-
-
-def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Spec: https://www.rfc-editor.org/rfc/rfc9457"""
-    content: dict[str, Any] = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    return JSONResponse(content, status, headers, media_type="application/problem+json")
-
-
-async def _send_refusal(error: SignalRError, scope: Scope, receive: Receive, send: Send) -> None:
-    headers = error.headers if isinstance(error, Refused) else None
-    await _problem(error.status_code, str(error), headers)(scope, receive, send)
-
-
-def _is_preflight(scope: Scope, headers: Headers) -> bool:
-    return scope["method"] == "OPTIONS" and "access-control-request-method" in headers and "origin" in headers
-
-
-def _preflight(headers: Headers) -> Response:
-    wanted = headers.get("access-control-request-headers", "")
-    allow = {"Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, DELETE", "Access-Control-Max-Age": "600"}
-    return Response(
-        status_code=204, headers=allow | ({"Access-Control-Allow-Headers": wanted} if wanted else {})
-    )
-
-
-def _with_cors(send: Send, origin: str) -> Send:
-    """Let the page at ``origin`` see the answer, errors included; without it, it sees no status even."""
-
-    async def send_with_cors(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            headers["Access-Control-Allow-Origin"] = origin
-            headers["Access-Control-Allow-Credentials"] = "true"
-            headers.add_vary_header("Origin")
-        await send(message)
-
-    return send_with_cors
 
 
 async def _lifespan(receive: Receive, send: Send, shutdown: Callable[[], Any]) -> None:

@@ -15,7 +15,7 @@ from signalr_upstream.claims import Identity, client_access
 from signalr_upstream.connection_string import parse_connection_string
 from signalr_upstream.errors import ConfigurationError
 from signalr_upstream.local import LocalService
-from signalr_upstream.local import app as module
+from signalr_upstream.local import client_endpoint as module
 
 from .socketless import connect
 
@@ -204,7 +204,7 @@ async def test_the_ids_of_clients_that_never_came_are_forgotten() -> None:
 
     await client.post("/client/negotiate?hub=chat")
 
-    assert len(service._negotiated) == 1
+    assert len(service._clients._negotiated) == 1
 
 
 # --- tokens ---
@@ -521,7 +521,7 @@ def test_the_connection_string_names_the_host_and_port(host: str, url: str) -> N
 
 async def test_lifespan_is_answered_and_its_end_closes_clients(service: LocalService) -> None:
     client = await connect(service)
-    service._clients["t"] = client.connection
+    service._clients._clients["t"] = client.connection
     messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
     sent: list[Any] = []
 

@@ -19,7 +19,7 @@ from signalr_upstream.auth import encode_token
 from signalr_upstream.connection_string import parse_connection_string
 from signalr_upstream.errors import ConfigurationError
 from signalr_upstream.local import LocalService, server
-from signalr_upstream.local import app as module
+from signalr_upstream.local import client_endpoint as module
 from signalr_upstream.local.server import HideQueries
 
 pytestmark = pytest.mark.anyio
@@ -287,7 +287,7 @@ async def test_a_client_that_never_reads_is_dropped_and_holds_nothing_up(
 
         assert service.hub("chat").everybody() == []
         end = client.transport.get_extra_info("socket")
-        while end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO) != TCP_CLOSE:  # its first byte
+        while end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO) != TCP_CLOSE:  # noqa: ASYNC110 - the system tells nobody
             await asyncio.sleep(0.01)
     client.transport.abort()
 

@@ -93,7 +93,7 @@ def main(source: Path) -> None:
     )
 
 
-def write(  # noqa: PLR0917 - two calls, right above
+def write(
     name: str, rows: list[Row], compacted: Any, *, source: str, defaults: Row, short: dict[str, str]
 ) -> None:
     """The headers of the first row become the usual ones, and each row has the differences to them."""

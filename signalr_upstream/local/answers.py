@@ -1,0 +1,49 @@
+"""Answers of the local service that are no success, and what pages of other origins need to see any."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse, Response
+from starlette.types import Message, Receive, Scope, Send
+
+from ..errors import SignalRError
+from .admission import Refused
+
+
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Spec: https://www.rfc-editor.org/rfc/rfc9457"""
+    content: dict[str, Any] = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    return JSONResponse(content, status, headers, media_type="application/problem+json")
+
+
+async def send_refusal(error: SignalRError, scope: Scope, receive: Receive, send: Send) -> None:
+    headers = error.headers if isinstance(error, Refused) else None
+    await problem(error.status_code, str(error), headers)(scope, receive, send)
+
+
+def is_preflight(scope: Scope, headers: Headers) -> bool:
+    return scope["method"] == "OPTIONS" and "access-control-request-method" in headers and "origin" in headers
+
+
+def preflight(headers: Headers) -> Response:
+    wanted = headers.get("access-control-request-headers", "")
+    allow = {"Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, DELETE", "Access-Control-Max-Age": "600"}
+    return Response(
+        status_code=204, headers=allow | ({"Access-Control-Allow-Headers": wanted} if wanted else {})
+    )
+
+
+def with_cors(send: Send, origin: str) -> Send:
+    """Let the page at ``origin`` see the answer, errors included; without it, it sees no status even."""
+
+    async def sendwith_cors(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["Access-Control-Allow-Origin"] = origin
+            headers["Access-Control-Allow-Credentials"] = "true"
+            headers.add_vary_header("Origin")
+        await send(message)
+
+    return sendwith_cors
