@@ -16,6 +16,7 @@ from ..auth import decode_token
 from ..connection_string import is_loopback
 from ..errors import SignalRError, TokenError
 from ..protocol.rest import check_name
+from .clock import Clock
 
 MAX_TOKEN = 4096
 """Characters: what Microsoft's SDK allows for a token that travels in a URL."""
@@ -80,7 +81,7 @@ class Admission:
         host: what the service is bound to; a name by which it may be called besides those of loopback.
         cors_origins: browser origins besides those of loopback.
         lenient: take what Microsoft's emulator takes: any audience, expired tokens, any hub name.
-        clock: Unix seconds.
+        clock: what tells whether a token has expired.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Admission:
         host: str,
         cors_origins: Sequence[str],
         lenient: bool,
-        clock: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._keys = tuple(keys)
         self._host = host.lower()
@@ -156,7 +157,7 @@ class Admission:
             raise _unauthorized(f"The token is longer than {MAX_TOKEN} characters.")
         try:
             return decode_token(
-                token, self._keys, now=None if self._lenient else self._clock(), audiences=None
+                token, self._keys, now=None if self._lenient else self._clock.time(), audiences=None
             )
         except TokenError as error:
             raise _unauthorized(str(error)) from None

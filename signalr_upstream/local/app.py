@@ -4,7 +4,6 @@ Its ASGI app serves negotiate, the clients' transports and the REST API; ``async
 """
 
 import secrets
-import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +20,7 @@ from .admission import Admission, Query, Refused
 from .answers import is_preflight, preflight, problem, send_refusal, with_cors
 from .client_connection import ClientConnection
 from .client_endpoint import ClientEndpoint
+from .clock import Clock, SystemClock
 from .connections import Hub
 from .rest import Absent, RestApi, check_content_type
 from .server import Server
@@ -44,7 +44,7 @@ class LocalService:
         lenient: check what Microsoft's emulator checks and no more: any audience, expired tokens, any api-version.
         upstream_timeout: seconds the app has to answer.
         connect_patience: seconds for which an app that refuses connections is taken to be restarting.
-        clock: Unix seconds, for tokens and memberships.
+        clock: of everything that is timed; default: the system's.
 
     Raises:
         ConfigurationError: options that cannot work or are not safe.
@@ -62,7 +62,7 @@ class LocalService:
         lenient: bool = False,
         upstream_timeout: float = TIMEOUT,
         connect_patience: float = 0.0,
-        clock: Callable[[], float] = time.time,
+        clock: Clock | None = None,
     ) -> None:
         if app is not None and upstream is not None:
             raise ConfigurationError("give the local service an app or the URL of one, not both")
@@ -76,7 +76,7 @@ class LocalService:
         self._app = app
         self._host = host
         self._port = port
-        self._clock = clock
+        self.clock = clock or SystemClock()
         self._upstream = Upstream(
             app=app,
             template=upstream,
@@ -85,12 +85,12 @@ class LocalService:
             connect_patience=connect_patience,
         )
         self._admission = Admission(
-            keys=self._keys, host=host, cors_origins=cors_origins, lenient=lenient, clock=clock
+            keys=self._keys, host=host, cors_origins=cors_origins, lenient=lenient, clock=self.clock
         )
         self._hubs: dict[str, Hub[ClientConnection]] = {}
-        self._rest = RestApi(self.hub, lenient=lenient, clock=clock)
+        self._rest = RestApi(self.hub, lenient=lenient, clock=self.clock)
         self._clients = ClientEndpoint(
-            admission=self._admission, hubs=self.hub, upstream=self._upstream, clock=clock
+            admission=self._admission, hubs=self.hub, upstream=self._upstream, clock=self.clock
         )
         self._server: Server | None = None
 

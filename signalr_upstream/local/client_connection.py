@@ -8,7 +8,7 @@ import asyncio
 import contextvars
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, assert_never
 
 import msgspec
@@ -18,6 +18,7 @@ from ..errors import InvalidMessageError
 from ..protocol.handshake import HubProtocol
 from ..protocol.messages import Completion, Invocation, UpstreamMessage
 from ..protocol.nesting import check_json_depth
+from .clock import Clock, Timer
 from .connections import Hub
 from .session import Action, Call, HangUp, Join, Leave, Send, Session
 from .upstream import Caller, Upstream
@@ -81,7 +82,7 @@ class ClientConnection:
     Args:
         caller: who it is; fixed when the transport was opened.
         hub: where it can be found while it is open.
-        clock: Unix seconds, for the hub's memberships.
+        clock: of the session's timers and the hub's memberships.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class ClientConnection:
         transport: Transport,
         hub: "Hub[ClientConnection]",
         upstream: Upstream,
-        clock: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self.connection_id = caller.connection_id
         self.user_id = caller.user_id
@@ -106,7 +107,8 @@ class ClientConnection:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
+        self._timer_due = 0.0
         self._call: asyncio.Task[None] | None = None
         self._set_timer()
 
@@ -117,23 +119,23 @@ class ClientConnection:
 
     def receive(self, data: bytes) -> None:
         """The client has sent ``data``."""
-        self._perform(self.session.receive(data, self._loop.time()))
+        self._perform(self.session.receive(data, self._clock.time()))
 
     def disconnect(self) -> None:
         """The transport is gone."""
-        self._perform(self.session.disconnect(self._loop.time()))
+        self._perform(self.session.disconnect(self._clock.time()))
 
     # --- from the service ------------------------------------------------------------------------------------
 
     def send(self, message: Outgoing) -> None:
         """Pass a message on to the client, if it is still there."""
         protocol = self.session.protocol
-        if protocol is not None and self.session.deliver(self._loop.time()):
+        if protocol is not None and self.session.deliver(self._clock.time()):
             self._transport.send(message.encoded(protocol), binary=protocol.binary)
 
     def close(self, reason: str | None = None) -> None:
         """Tell the client to go, and close its transport."""
-        self._perform(self.session.close(reason, self._loop.time()))
+        self._perform(self.session.close(reason, self._clock.time()))
 
     async def finished(self) -> None:
         """Wait until the app has been told of the end."""
@@ -153,7 +155,7 @@ class ClientConnection:
                 case Send():
                     self._transport.send(action.data, binary=self.session.binary)
                 case Join():
-                    self._hub.add(self, now=self._clock())
+                    self._hub.add(self, now=self._clock.time())
                 case Leave():
                     self._hub.remove(self)
                 case Call():
@@ -181,22 +183,23 @@ class ClientConnection:
             _log.exception("a call to the app failed in the local service itself")
             completion = _failed(message)
         self._call = None
-        self._perform(self.session.answered(completion, self._loop.time()))
+        self._perform(self.session.answered(completion, self._clock.time()))
 
     def _set_timer(self) -> None:
         deadline = self.session.deadline
         if self._timer is not None:
             # One that is early does no harm: the session looks at the time, and the timer is set anew.
-            if deadline is not None and self._timer.when() <= deadline:
+            if deadline is not None and self._timer_due <= deadline:
                 return
             self._timer.cancel()
             self._timer = None
         if deadline is not None:
-            self._timer = self._loop.call_at(deadline, self._tick)
+            self._timer = self._clock.call_at(deadline, self._tick)
+            self._timer_due = deadline
 
     def _tick(self) -> None:
         self._timer = None
-        self._perform(self.session.tick(self._loop.time()))
+        self._perform(self.session.tick(self._clock.time()))
 
 
 def _failed(message: UpstreamMessage) -> Completion | None:

@@ -17,6 +17,7 @@ from ..errors import HandshakeError
 from ..protocol.handshake import encode_negotiation, encode_negotiation_error, parse_negotiate_version
 from .admission import Admission, Query, Refused, read_claims
 from .client_connection import ClientConnection
+from .clock import Clock
 from .connections import Hub
 from .session import Session
 from .upstream import Caller, Upstream
@@ -36,7 +37,7 @@ class ClientEndpoint:
 
     Args:
         hubs: finds a hub's connections by its name in any case.
-        clock: Unix seconds.
+        clock: of the sessions, and of how long a negotiated token is good.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class ClientEndpoint:
         admission: Admission,
         hubs: Callable[[str], Hub[ClientConnection]],
         upstream: Upstream,
-        clock: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._admission = admission
         self._hubs = hubs
@@ -83,7 +84,7 @@ class ClientEndpoint:
             return Response(encode_negotiation_error(str(error)), media_type="application/json")
         connection_id = _new_id()
         token = _new_id() if version else connection_id
-        now = self._clock()
+        now = self._clock.time()
         self._negotiated = {key: entry for key, entry in self._negotiated.items() if now < entry[1]}
         self._negotiated[token] = (connection_id, now + NEGOTIATED_LIFETIME)
         body = encode_negotiation(
@@ -107,7 +108,7 @@ class ClientEndpoint:
         await send({"type": "websocket.accept"})
         client = ClientConnection(
             caller=caller,
-            session=Session(now=asyncio.get_running_loop().time()),
+            session=Session(now=self._clock.time()),
             transport=transport,
             hub=self._hubs(caller.hub),
             upstream=self._upstream,
@@ -132,7 +133,7 @@ class ClientEndpoint:
             raise Refused(409, "There is a connection with this id already.")
         else:
             connection_id, ends = self._negotiated.pop(token, ("", 0.0))
-            if self._clock() >= ends:
+            if self._clock.time() >= ends:
                 raise Refused(404, "No Connection with that ID")
         user_id, items = read_claims(claims)
         return token, Caller(connection_id, hub, user_id, items, f"?{query.raw}")

@@ -15,6 +15,7 @@ from ..protocol import rest as api
 from ..protocol.rest import Match, Operation, check_name
 from .admission import Query, Refused
 from .client_connection import ClientConnection, Outgoing
+from .clock import Clock
 from .connections import Hub
 
 VERSIONS = frozenset(("2022-06-01", "2022-11-01", "2023-07-01", api.API_VERSION))
@@ -44,12 +45,10 @@ class RestApi:
     Args:
         hubs: finds a hub's connections by its name in lower case.
         lenient: answer as Microsoft's emulator does.
-        clock: Unix seconds.
+        clock: for memberships that end.
     """
 
-    def __init__(
-        self, hubs: Callable[[str], Hub[ClientConnection]], *, lenient: bool, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, hubs: Callable[[str], Hub[ClientConnection]], *, lenient: bool, clock: Clock) -> None:
         self._hubs = hubs
         self._lenient = lenient
         self._clock = clock
@@ -103,7 +102,7 @@ class RestApi:
             return None
         if operation in _QUESTIONS:
             ask, code = _QUESTIONS[operation]
-            return None if ask(hub, values, self._clock()) else code
+            return None if ask(hub, values, self._clock.time()) else code
         return self._change(operation, hub, values, query)
 
     def _change(
@@ -120,7 +119,7 @@ class RestApi:
                 hub.leave_all(values["connection"])
             case api.ADD_USER_TO_GROUP:
                 ttl = self._ttl(query)
-                hub.user_join(values["user"], values["group"], ttl=ttl, now=self._clock())
+                hub.user_join(values["user"], values["group"], ttl=ttl, now=self._clock.time())
             case api.REMOVE_USER_FROM_GROUP:
                 hub.user_leave(values["user"], values["group"])
             case api.REMOVE_USER_FROM_ALL_GROUPS:

@@ -1,7 +1,5 @@
 """Clients of a local service without sockets: a transport that keeps what is written."""
 
-import time
-
 from signalr_upstream.local import LocalService
 from signalr_upstream.local.client_connection import ClientConnection
 from signalr_upstream.local.session import Session
@@ -41,11 +39,11 @@ async def connect(
     client = Client()
     client.connection = ClientConnection(
         caller=Caller(connection_id, hub, user_id, (), f"?hub={hub}"),
-        session=Session(now=0.0),
+        session=Session(now=service.clock.time()),
         transport=client,
         hub=service.hub(hub),
         upstream=upstream or Upstream(keys=["k" * 44]),
-        clock=time.time,
+        clock=service.clock,
     )
     client.connection.receive(encode_handshake_request(protocol))
     await client.connection.finished()

@@ -16,6 +16,7 @@ from signalr_upstream.connection_string import parse_connection_string
 from signalr_upstream.errors import ConfigurationError
 from signalr_upstream.local import LocalService
 from signalr_upstream.local import client_endpoint as module
+from signalr_upstream.local.clock import ManualClock
 
 from .socketless import connect
 
@@ -29,7 +30,7 @@ MESSAGE = {"target": "t", "arguments": [1]}
 
 
 def make(**options: Any) -> LocalService:
-    settings: dict[str, Any] = {"keys": [KEY, SECOND], "clock": lambda: NOW} | options
+    settings: dict[str, Any] = {"keys": [KEY, SECOND], "clock": ManualClock(NOW)} | options
     return LocalService(**settings)
 
 
@@ -196,11 +197,11 @@ async def test_what_is_no_websocket_request_is_told_so(service: LocalService) ->
 
 
 async def test_the_ids_of_clients_that_never_came_are_forgotten() -> None:
-    times = [NOW]
-    service = make(clock=lambda: times[0])
+    clock = ManualClock(NOW)
+    service = make(clock=clock)
     client = http(service, **bearer(client_token(exp=NOW + 1000)))
     await client.post("/client/negotiate?hub=chat")
-    times[0] += module.NEGOTIATED_LIFETIME
+    clock.advance(module.NEGOTIATED_LIFETIME)
 
     await client.post("/client/negotiate?hub=chat")
 

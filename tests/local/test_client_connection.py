@@ -1,7 +1,6 @@
 """A session carried out: its timers, its calls to the app, and messages for it."""
 
 import asyncio
-import time
 
 import pytest
 from msgspec import Raw
@@ -9,6 +8,7 @@ from msgspec import Raw
 from signalr_upstream.errors import InvalidMessageError
 from signalr_upstream.local import LocalService
 from signalr_upstream.local.client_connection import ClientConnection, Outgoing
+from signalr_upstream.local.clock import ManualClock
 from signalr_upstream.local.session import Session
 from signalr_upstream.local.upstream import Caller, Upstream
 from signalr_upstream.protocol.handshake import PROTOCOLS
@@ -41,35 +41,22 @@ class Scripted(Upstream):
         return None
 
 
-class Waiting(Client):
-    """A client that can be waited for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.got = asyncio.Event()
-
-    def send(self, data: bytes, *, binary: bool) -> None:
-        super().send(data, binary=binary)
-        self.got.set()
-
-
-async def test_timers_run_on_the_event_loop() -> None:
-    client = Waiting()
-    loop = asyncio.get_running_loop()
+async def test_timers_run_on_the_clock() -> None:
+    client = Client()
+    clock = ManualClock()
     service = LocalService()
     connection = ClientConnection(
         caller=Caller("c", "chat", None, (), ""),
-        session=Session(now=loop.time(), keep_alive=0.01),
+        session=Session(now=clock.time()),
         transport=client,
         hub=service.hub("chat"),
         upstream=Scripted(),
-        clock=time.time,
+        clock=clock,
     )
     connection.receive(JSON_HANDSHAKE)
     await connection.finished()
-    client.got.clear()
 
-    await client.got.wait()
+    clock.advance(15.0)
     connection.disconnect()
     await connection.finished()
 

@@ -14,6 +14,7 @@ import pytest
 from signalr_upstream.auth import encode_token
 from signalr_upstream.local import LocalService
 from signalr_upstream.local.client_connection import ClientConnection
+from signalr_upstream.local.clock import ManualClock
 from signalr_upstream.local.connections import Hub
 
 from ..recorded import load, raw
@@ -85,9 +86,9 @@ class Room:
     """The service and its clients; one that was sent away comes back, as they did not leave in the recording."""
 
     def __init__(self) -> None:
-        self.service = LocalService(keys=[KEY], lenient=True, clock=lambda: self.now)
+        self.clock = ManualClock(1_700_000_100.0)
+        self.service = LocalService(keys=[KEY], lenient=True, clock=self.clock)
         self.clients: dict[str, Client] = {}
-        self.now = 1_700_000_100.0
         transport = httpx.ASGITransport(self.service.asgi)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://localhost:8888")
 
@@ -104,7 +105,9 @@ class Room:
         if exchange["name"] in MISSING_STEPS:
             MISSING_STEPS[exchange["name"]](self.service.hub("chat"))
         if "3s_after" in exchange["name"]:
-            self.now += 3
+            self.clock.advance(3)
+            for client in self.clients.values():
+                client.take()  # pings, which the recording leaves out
         target = exchange["target"]
         for letter, *_ in CLIENTS.values():
             target = target.replace(f"{{{letter}}}", letter * 22)

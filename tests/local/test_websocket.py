@@ -1,12 +1,12 @@
 """The WebSocket transport against an ASGI server whose socket can be blocked."""
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
 
 from signalr_upstream.local.client_connection import ClientConnection
+from signalr_upstream.local.clock import ManualClock
 from signalr_upstream.local.connections import Hub
 from signalr_upstream.local.session import Session, State
 from signalr_upstream.local.upstream import Caller, Upstream
@@ -102,13 +102,14 @@ async def test_a_socket_that_was_blocked_is_written_to_directly_again() -> None:
 
 async def serving(transport: WebSocketTransport) -> tuple[asyncio.Task[None], ClientConnection]:
     """The transport of a client whose handshake is over, and the task that reads it."""
+    clock = ManualClock()
     connection = ClientConnection(
         caller=Caller("c1", "chat", None, (), "?hub=chat"),
-        session=Session(now=asyncio.get_running_loop().time()),
+        session=Session(now=clock.time()),
         transport=transport,
         hub=Hub(),
         upstream=Upstream(keys=["k" * 44]),
-        clock=time.time,
+        clock=clock,
     )
     connection.receive(JSON_HANDSHAKE)
     await connection.finished()
