@@ -133,8 +133,10 @@ class Session:
 
     Args:
         now: the time at which the transport was opened.
+        keep_alive: seconds; infinite where the transport shows by itself that the service is there.
         client_timeout: seconds; it begins to run with the client's first ping, since some clients never ping.
         max_message: largest message taken from the client, in bytes.
+        text_only: the transport cannot carry binary messages.
     """
 
     def __init__(
@@ -145,6 +147,7 @@ class Session:
         keep_alive: float = KEEP_ALIVE_INTERVAL,
         client_timeout: float = CLIENT_TIMEOUT,
         max_message: int = MAX_MESSAGE,
+        text_only: bool = False,
     ) -> None:
         self.state = State.HANDSHAKE
         self.protocol: HubProtocol | None = None
@@ -152,6 +155,7 @@ class Session:
         self._keep_alive = keep_alive
         self._client_timeout = client_timeout
         self._max_message = max_message
+        self._text_only = text_only
         self._heard = now
         self._spoken = now
         self._pings = False  # the client has pinged once, so its silence means something
@@ -260,7 +264,7 @@ class Session:
         if not separator:
             return []
         try:
-            self.protocol = choose_protocol(parse_handshake_request(head))
+            self.protocol = choose_protocol(parse_handshake_request(head), text_only=self._text_only)
         except ProtocolError as error:
             return self._refuse(str(error))
         self._splitter = self.protocol.splitter(self._max_message)

@@ -1,30 +1,14 @@
 """The WebSocket transport: messages of any kind in, whole frames out.
 
 Text and binary are taken alike, since clients mix them; what is sent is text for JSON and binary for MessagePack.
-Writing never waits: a send is stepped once, and only what a slow client blocks is kept, up to a limit. A queue and
-a task for every socket would halve the throughput of a broadcast.
 """
-
-import asyncio
-import logging
-from collections import deque
-from collections.abc import Coroutine
-from typing import Any
 
 import starlette.types as asgi
 
-from ..stepped import Stepped
+from .asgi_writer import CLOSE_PATIENCE, MAX_UNSENT, AsgiWriter
 from .client_connection import ClientConnection
 
-MAX_UNSENT = 4 * 1024 * 1024
-"""Bytes kept for a client that does not read: seconds of a busy hub. Past it the client is cut off."""
-
-CLOSE_PATIENCE = 5.0
-"""Seconds for a client to read what was written before its close; ASP.NET's number."""
-
 NORMAL_CLOSURE = 1000
-
-_log = logging.getLogger("signalr_upstream.local")
 
 
 class WebSocketTransport:
@@ -39,89 +23,23 @@ class WebSocketTransport:
     def __init__(
         self, send: asgi.Send, *, max_unsent: int = MAX_UNSENT, close_patience: float = CLOSE_PATIENCE
     ) -> None:
-        self._send = send
-        self._max_unsent = max_unsent
-        self._close_patience = close_patience
-        self._unsent: deque[tuple[asgi.Message, int]] = deque()
-        self._unsent_size = 0
-        self._writer: asyncio.Task[None] | None = None
-        self._closing = False
-        self._reading: asyncio.Timeout | None = None  # ends the reading of a client that is cut off
-
-    # --- reading ---------------------------------------------------------------------------------------------
+        self._writer = AsgiWriter(send, max_unsent=max_unsent, close_patience=close_patience)
 
     async def serve(self, receive: asgi.Receive, connection: ClientConnection) -> None:
         """Read to the end, which is also reached when the client does not read what is written to it."""
-        try:
-            async with asyncio.timeout(None) as self._reading:
-                await _read(receive, connection)
-        except TimeoutError:
-            _log.warning("%r does not read what is sent to it, and is cut off", connection)
-        finally:
-            self._closing = True
-            if self._writer is not None:
-                self._writer.cancel()
-            connection.disconnect()
-
-    # --- writing ---------------------------------------------------------------------------------------------
+        await self._writer.serve(_read(receive, connection), connection)
 
     def send(self, data: bytes, *, binary: bool) -> None:
         """Write ``data`` as one message."""
         if binary:
-            self._write({"type": "websocket.send", "bytes": data}, len(data))
+            self._writer.write({"type": "websocket.send", "bytes": data}, len(data))
         else:
             # Values of users are passed on unread, so they may hold bytes that are no UTF-8.
-            self._write({"type": "websocket.send", "text": data.decode("utf-8", "replace")}, len(data))
+            self._writer.write({"type": "websocket.send", "text": data.decode("utf-8", "replace")}, len(data))
 
     def hang_up(self) -> None:
         """Close with code 1000 after what was written."""
-        self._write({"type": "websocket.close", "code": NORMAL_CLOSURE}, 0)
-        self._closing = True
-        if self._writer is not None:
-            self._cut_off(self._close_patience)
-
-    def _cut_off(self, delay: float) -> None:
-        """End the reading in ``delay`` seconds, if it has not ended until then."""
-        if self._reading is not None:
-            self._reading.reschedule(asyncio.get_running_loop().time() + delay)
-
-    def _write(self, message: asgi.Message, size: int) -> None:
-        if self._closing:
-            return
-        if self._writer is None:
-            self._start(message)
-            return
-        self._unsent.append((message, size))
-        self._unsent_size += size
-        if self._unsent_size > self._max_unsent:
-            self._unsent.clear()
-            self._closing = True
-            self._cut_off(0)
-
-    def _start(self, message: asgi.Message) -> None:
-        """Step the send once: nearly always that is all of it."""
-        sending: Coroutine[Any, Any, None] = self._send(message)  # type: ignore[assignment]  # ASGI's are coroutines
-        try:
-            awaited = sending.send(None)
-        except StopIteration:
-            return
-        except (OSError, RuntimeError):
-            self._closing = True  # gone; whoever reads learns of it
-            return
-        self._writer = asyncio.get_running_loop().create_task(self._write_on(Stepped(sending, awaited)))
-
-    async def _write_on(self, rest: Stepped[None]) -> None:
-        try:
-            await rest
-            while self._unsent:
-                message, size = self._unsent.popleft()
-                self._unsent_size -= size
-                await self._send(message)
-        except (OSError, RuntimeError):
-            self._closing = True
-            self._unsent.clear()
-        finally:
-            self._writer = None
+        self._writer.finish({"type": "websocket.close", "code": NORMAL_CLOSURE})
 
 
 async def _read(receive: asgi.Receive, connection: ClientConnection) -> None:

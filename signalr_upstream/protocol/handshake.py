@@ -86,11 +86,15 @@ def parse_handshake_request(payload: bytes) -> HandshakeRequest:
     return _parse(payload, HandshakeRequest)
 
 
-def choose_protocol(request: HandshakeRequest) -> HubProtocol:
+def choose_protocol(request: HandshakeRequest, *, text_only: bool = False) -> HubProtocol:
     """The protocol a client asked for; its name is compared ignoring case.
 
+    Args:
+        text_only: the transport cannot carry binary messages.
+
     Raises:
-        HandshakeError: it is not spoken here, or not in that version; the text is Microsoft's, for the client.
+        HandshakeError: it is not spoken here, or not in that version, or not over this transport; the text is
+            Microsoft's, for the client.
     """
     protocol = PROTOCOLS.get(request.protocol.lower())
     if protocol is None:
@@ -98,6 +102,11 @@ def choose_protocol(request: HandshakeRequest) -> HubProtocol:
     if request.version > MAX_PROTOCOL_VERSION:
         raise HandshakeError(
             f"The server does not support version {request.version} of the '{protocol.name}' protocol."
+        )
+    if protocol.binary and text_only:
+        raise HandshakeError(
+            f"Cannot use the '{protocol.name}' protocol on the current transport. "
+            "The transport does not support 'Binary' transfer format."
         )
     return protocol
 

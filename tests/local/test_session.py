@@ -1,5 +1,7 @@
 """The life of one connection, with an injected clock and no I/O."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -381,6 +383,24 @@ def test_messagepack_clients_are_pinged_in_messagepack() -> None:
     driver.time_passes(15)
 
     assert driver.take_written() == [b"\x02\x91\x06"]
+
+
+def test_a_transport_that_shows_its_life_itself_needs_no_pings() -> None:
+    # ASP.NET registers no keep-alive for long polling
+    driver = connected(keep_alive=math.inf)
+
+    driver.time_passes(100_000)
+
+    assert driver.take_written() == []
+
+
+def test_a_transport_of_text_takes_no_messagepack() -> None:
+    driver = Driver(text_only=True)
+
+    driver.client_sends(MESSAGEPACK_HANDSHAKE)
+
+    assert driver.hung_up
+    assert b"does not support 'Binary' transfer format" in driver.written[0]
 
 
 def test_a_message_puts_the_ping_off() -> None:

@@ -53,6 +53,17 @@ def test_a_newer_version_is_refused_with_microsofts_text() -> None:
         choose_protocol(HandshakeRequest("json", 3))
 
 
+def test_a_binary_protocol_over_a_transport_of_text_is_refused_with_microsofts_text() -> None:
+    assert choose_protocol(HandshakeRequest("json", 1), text_only=True).name == "json"
+    with pytest.raises(HandshakeError) as refused:
+        choose_protocol(HandshakeRequest("messagepack", 1), text_only=True)
+
+    assert str(refused.value) == (
+        "Cannot use the 'messagepack' protocol on the current transport. "
+        "The transport does not support 'Binary' transfer format."
+    )
+
+
 def test_an_unknown_protocol_is_refused_with_microsofts_text() -> None:
     with pytest.raises(HandshakeError, match=r"^The protocol 'xml' is not supported\.$"):
         choose_protocol(HandshakeRequest("xml", 1))
