@@ -22,6 +22,8 @@ from .client_connection import ClientConnection
 from .client_endpoint import ClientEndpoint
 from .clock import Clock, SystemClock
 from .connections import Hub
+from .journal import Journal, RestCall, UpstreamCall
+from .recording import record
 from .rest import Absent, RestApi, check_content_type
 from .server import Server
 from .upstream import TIMEOUT, Upstream
@@ -77,12 +79,14 @@ class LocalService:
         self._host = host
         self._port = port
         self.clock = clock or SystemClock()
+        self.journal = Journal(self.clock)
         self._upstream = Upstream(
             app=app,
             template=upstream,
             keys=self._keys,
             timeout=upstream_timeout,
             connect_patience=connect_patience,
+            journal=self.journal,
         )
         self._admission = Admission(
             keys=self._keys, host=host, cors_origins=cors_origins, lenient=lenient, clock=self.clock
@@ -90,7 +94,11 @@ class LocalService:
         self._hubs: dict[str, Hub[ClientConnection]] = {}
         self._rest = RestApi(self.hub, lenient=lenient, clock=self.clock)
         self._clients = ClientEndpoint(
-            admission=self._admission, hubs=self.hub, upstream=self._upstream, clock=self.clock
+            admission=self._admission,
+            hubs=self.hub,
+            upstream=self._upstream,
+            clock=self.clock,
+            journal=self.journal,
         )
         self._server: Server | None = None
 
@@ -124,6 +132,18 @@ class LocalService:
     def hub(self, name: str) -> Hub[ClientConnection]:
         """The connections of a hub, by its name in any case."""
         return self._hubs.setdefault(name.lower(), Hub())
+
+    # --- what has happened -----------------------------------------------------------------------------------
+
+    @property
+    def upstream_calls(self) -> list[UpstreamCall]:
+        """The latest calls to the app, in the order in which they began."""
+        return self.journal.upstream_calls
+
+    @property
+    def rest_calls(self) -> list[RestCall]:
+        """The latest calls to the REST API, in the order in which they ended."""
+        return self.journal.rest_calls
 
     # --- life ------------------------------------------------------------------------------------------------
 
@@ -170,6 +190,16 @@ class LocalService:
             return
         if scope["type"] == "http" and origin is not None:
             send = with_cors(send, origin)
+
+        async def serve(receive: Receive, send: Send) -> None:
+            await self._serve(scope, headers, receive, send)
+
+        if scope["type"] == "websocket" or is_preflight(scope, headers) or _is_of_clients(scope):
+            await serve(receive, send)
+        else:
+            await record(self.journal, scope, receive, send, serve)
+
+    async def _serve(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         try:
             if scope["type"] == "websocket":
                 await self._clients.websocket(scope, headers, receive, send)
@@ -209,6 +239,11 @@ class LocalService:
         if isinstance(answer, Absent):
             return problem(404, "It does not exist.", {api.ERROR_CODE_HEADER: answer.error_code})
         return Response(status_code=answer)
+
+
+def _is_of_clients(scope: Scope) -> bool:
+    path: str = scope["path"].lower()
+    return path == "/client" or path.startswith("/client/")
 
 
 async def _read_body(request: Request, limit: int) -> bytes:

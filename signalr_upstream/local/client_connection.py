@@ -20,6 +20,7 @@ from ..protocol.messages import Completion, Invocation, UpstreamMessage
 from ..protocol.nesting import check_json_depth
 from .clock import Clock, Timer
 from .connections import Hub
+from .journal import Journal
 from .session import Action, Call, HangUp, Join, Leave, Send, Session
 from .upstream import Caller, Upstream
 
@@ -83,6 +84,7 @@ class ClientConnection:
         caller: who it is; fixed when the transport was opened.
         hub: where it can be found while it is open.
         clock: of the session's timers and the hub's memberships.
+        journal: where its frames are noted.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class ClientConnection:
         hub: "Hub[ClientConnection]",
         upstream: Upstream,
         clock: Clock,
+        journal: Journal | None = None,
     ) -> None:
         self.connection_id = caller.connection_id
         self.user_id = caller.user_id
@@ -105,6 +108,7 @@ class ClientConnection:
         self._hub = hub
         self._upstream = upstream
         self._clock = clock
+        self._journal = journal or Journal(clock)
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
         self._timer: Timer | None = None
@@ -119,6 +123,7 @@ class ClientConnection:
 
     def receive(self, data: bytes) -> None:
         """The client has sent ``data``."""
+        self._journal.received(self.connection_id, data, binary=self.session.binary)
         self._perform(self.session.receive(data, self._clock.time()))
 
     def disconnect(self) -> None:
@@ -131,7 +136,7 @@ class ClientConnection:
         """Pass a message on to the client, if it is still there."""
         protocol = self.session.protocol
         if protocol is not None and self.session.deliver(self._clock.time()):
-            self._transport.send(message.encoded(protocol), binary=protocol.binary)
+            self._write(message.encoded(protocol), binary=protocol.binary)
 
     def close(self, reason: str | None = None) -> None:
         """Tell the client to go, and close its transport."""
@@ -153,7 +158,7 @@ class ClientConnection:
         for action in actions:
             match action:
                 case Send():
-                    self._transport.send(action.data, binary=self.session.binary)
+                    self._write(action.data, binary=self.session.binary)
                 case Join():
                     self._hub.add(self, now=self._clock.time())
                 case Leave():
@@ -172,6 +177,10 @@ class ClientConnection:
         else:
             self.readable.clear()
         self._set_timer()
+
+    def _write(self, data: bytes, *, binary: bool) -> None:
+        self._journal.sent(self.connection_id, data, binary=binary)
+        self._transport.send(data, binary=binary)
 
     async def _tell_app(self, message: UpstreamMessage) -> None:
         try:

@@ -19,6 +19,7 @@ from .admission import Admission, Query, Refused, read_claims
 from .client_connection import ClientConnection
 from .clock import Clock
 from .connections import Hub
+from .journal import Journal
 from .session import Session
 from .upstream import Caller, Upstream
 from .websocket import WebSocketTransport
@@ -47,11 +48,13 @@ class ClientEndpoint:
         hubs: Callable[[str], Hub[ClientConnection]],
         upstream: Upstream,
         clock: Clock,
+        journal: Journal,
     ) -> None:
         self._admission = admission
         self._hubs = hubs
         self._upstream = upstream
         self._clock = clock
+        self._journal = journal
         self._negotiated: dict[str, tuple[str, float]] = {}  # token -> connection id, until when
         self._clients: dict[str, ClientConnection] = {}  # every live transport by its token
         self._ending = False
@@ -113,10 +116,13 @@ class ClientEndpoint:
             hub=self._hubs(caller.hub),
             upstream=self._upstream,
             clock=self._clock,
+            journal=self._journal,
         )
         self._clients[token] = client
+        self._journal.opened(caller.connection_id, "WebSockets")
         try:
             await transport.serve(receive, client)
+            self._journal.closed(caller.connection_id)
             await client.finished()
         finally:
             del self._clients[token]

@@ -19,6 +19,8 @@ from ..errors import ConfigurationError
 from ..protocol import upstream as wire
 from ..protocol.messages import CloseConnection, Completion, Invocation, OpenConnection, UpstreamMessage
 from ..protocol.path import DEFAULT_PATTERN, expand_template
+from .clock import SystemClock
+from .journal import Journal, UpstreamCall
 
 TIMEOUT = 100.0
 """Seconds an app has to answer: .NET's default, which the service and its emulator share."""
@@ -52,6 +54,7 @@ class Caller(msgspec.Struct, frozen=True):
 
 class _Answer(NamedTuple):
     status: int
+    headers: list[tuple[bytes, bytes]]
     body: bytes
 
 
@@ -69,6 +72,7 @@ class Upstream:
         timeout: seconds for one call.
         connect_patience: seconds for which a refused connection is tried again, since the app may be restarting.
         transport: how HTTP requests travel; for tests.
+        journal: where the calls are noted.
 
     Raises:
         ConfigurationError: the template is no URL.
@@ -83,6 +87,7 @@ class Upstream:
         timeout: float = TIMEOUT,
         connect_patience: float = 0.0,
         transport: httpx.AsyncBaseTransport | None = None,
+        journal: Journal | None = None,
     ) -> None:
         if app is not None:
             template = _IN_PROCESS + DEFAULT_PATTERN
@@ -93,6 +98,7 @@ class Upstream:
         self._keys = tuple(keys)
         self._timeout = timeout
         self._patience = connect_patience
+        self._journal = journal or Journal(SystemClock())
         # A bare transport: a client would log URLs, follow redirects with the signature, and use proxies.
         self._transport = transport or httpx.AsyncHTTPTransport(trust_env=False, limits=httpx.Limits())
 
@@ -144,6 +150,27 @@ class Upstream:
             )
         except ValueError as error:
             raise _UnreachableError(f"it cannot be sent to the app: {error}") from None
+        call = UpstreamCall(
+            connection_id=caller.connection_id,
+            hub=caller.hub,
+            category=category,
+            event=event,
+            request=self._journal.request("POST", url, headers, body),
+            start=self._journal.clock.time(),
+        )
+        self._journal.upstream_called(call)
+        try:
+            answer = await self._attempt(url, headers, body)
+        except _UnreachableError as error:
+            self._journal.upstream_answered(call, str(error))
+            raise
+        except asyncio.CancelledError:
+            self._journal.upstream_answered(call, "the service gave it up")
+            raise
+        self._journal.upstream_answered(call, self._journal.answer(*answer))
+        return answer
+
+    async def _attempt(self, url: str, headers: list[tuple[bytes, bytes]], body: bytes) -> _Answer:
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._exchange(httpx.Request("POST", url, headers=headers, content=body))
@@ -162,7 +189,7 @@ class Upstream:
                 body += chunk
                 if len(body) > wire.MAX_ANSWER:
                     break  # one byte over is enough to be told so
-            return _Answer(response.status_code, bytes(body))
+            return _Answer(response.status_code, response.headers.raw, bytes(body))
         finally:
             await response.aclose()
 

@@ -2,6 +2,7 @@
 
 from signalr_upstream.local import LocalService
 from signalr_upstream.local.client_connection import ClientConnection
+from signalr_upstream.local.journal import Journal
 from signalr_upstream.local.session import Session
 from signalr_upstream.local.upstream import Caller, Upstream
 from signalr_upstream.protocol.handshake import encode_handshake_request
@@ -34,6 +35,7 @@ async def connect(
     protocol: str = "json",
     connection_id: str = "c1",
     upstream: Upstream | None = None,
+    journal: Journal | None = None,
 ) -> Client:
     """A client that has been through its handshake and its ``connected``."""
     client = Client()
@@ -44,6 +46,7 @@ async def connect(
         hub=service.hub(hub),
         upstream=upstream or Upstream(keys=["k" * 44]),
         clock=service.clock,
+        journal=journal,
     )
     client.connection.receive(encode_handshake_request(protocol))
     await client.connection.finished()

@@ -1,0 +1,283 @@
+"""What has happened at the local service lately: frames, calls to the app, REST calls.
+
+Tests assert on it, the inspector shows it. Everything is kept as it went over the wire and decoded only when somebody
+looks, since a broadcast to thousands of clients passes through here. Each kind has a ring of its own, so that
+frames do not push calls out. Requests and queries hold secrets: who shows them redacts them.
+"""
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Generic, Literal, Protocol, TypeVar
+
+from msgspec import Struct
+
+from .clock import Clock
+
+MAX_FRAMES = 10_000
+"""Frames that are kept: some minutes of a busy page, or two broadcasts to 5,000 clients."""
+
+MAX_CALLS = 1_000
+"""Calls that are kept, of those to the app and of those to the REST API each."""
+
+MAX_BYTES = 16 * 1024 * 1024
+"""Bytes of data kept of each kind."""
+
+MAX_KEPT = 64 * 1024
+"""Bytes kept of one frame or one body; of longer ones the start is kept."""
+
+FrameKind = Literal["opened", "received", "sent", "closed"]
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class Frame(Struct, frozen=True, gc=False):
+    """One transport message between a client and the service, or the opening and end of the transport.
+
+    Attributes:
+        number: grows with every entry of the journal, whatever its kind.
+        time: Unix seconds.
+        data: as received or sent, at most ``MAX_KEPT`` bytes of it; of ``opened`` the transport, of ``closed``
+            the reason, if there is one.
+        size: bytes there were.
+    """
+
+    number: int
+    time: float
+    kind: FrameKind
+    connection_id: str
+    data: bytes
+    binary: bool
+    size: int
+
+    @property
+    def kept(self) -> int:
+        """Bytes that count against the journal's limit."""
+        return len(self.data)
+
+
+class Request(Struct, frozen=True):
+    """An HTTP request, ``size`` being the bytes that its body had before it was cut. Holds secrets."""
+
+    method: str
+    url: str
+    headers: Headers
+    body: bytes
+    size: int
+
+    def __repr__(self) -> str:
+        return f"<{self.method} {self.url.partition('?')[0]} with {self.size} bytes>"
+
+
+class Answer(Struct, frozen=True):
+    """An HTTP answer, ``size`` being the bytes that its body had before it was cut."""
+
+    status: int
+    headers: Headers
+    body: bytes
+    size: int
+
+    def __repr__(self) -> str:
+        return f"<{self.status} with {self.size} bytes>"
+
+
+class UpstreamCall(Struct, kw_only=True):
+    """One call to the app; in the journal from its start on.
+
+    Attributes:
+        answer: None while none has come.
+        error: why none came.
+        start: Unix seconds.
+        seconds: how long it took; None while it runs.
+        number: given by the journal.
+    """
+
+    connection_id: str
+    hub: str
+    category: str
+    event: str
+    request: Request
+    start: float
+    answer: Answer | None = None
+    error: str | None = None
+    seconds: float | None = None
+    number: int = 0
+
+    @property
+    def kept(self) -> int:
+        """Bytes that count against the journal's limit."""
+        return _kept(self.request) + _kept(self.answer)
+
+
+class RestCall(Struct, kw_only=True):
+    """One call to the REST API that is over. Times are in seconds, ``start`` since 1970.
+
+    Attributes:
+        answer: None where the caller left before it came.
+    """
+
+    request: Request
+    answer: Answer | None
+    start: float
+    seconds: float
+    number: int = 0
+
+    @property
+    def kept(self) -> int:
+        """Bytes that count against the journal's limit."""
+        return _kept(self.request) + _kept(self.answer)
+
+
+class _Entry(Protocol):
+    @property
+    def number(self) -> int: ...
+    @property
+    def kept(self) -> int: ...
+
+
+E = TypeVar("E", bound=_Entry)
+
+
+class _Ring(Generic[E]):
+    """The newest entries: at most so many, and at most so many bytes."""
+
+    def __init__(self, max_entries: int, max_bytes: int) -> None:
+        self.entries: deque[E] = deque()
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._bytes = 0
+
+    def add(self, entry: E) -> None:
+        self.entries.append(entry)
+        self.grow(entry.kept)
+
+    def grow(self, size: int) -> None:
+        """Entries have ``size`` bytes more. The newest one stays, whatever its size."""
+        self._bytes += size
+        while len(self.entries) > self._max_entries or (
+            self._bytes > self._max_bytes and len(self.entries) > 1
+        ):
+            self._bytes -= self.entries.popleft().kept
+
+
+class Journal:
+    """The record of one service.
+
+    Args:
+        clock: the service's.
+        max_frames, max_calls, max_bytes, max_kept: as the constants of this module.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        max_frames: int = MAX_FRAMES,
+        max_calls: int = MAX_CALLS,
+        max_bytes: int = MAX_BYTES,
+        max_kept: int = MAX_KEPT,
+    ) -> None:
+        self.clock = clock
+        self._max_kept = max_kept
+        self._numbers = itertools.count(1)
+        self._frames: _Ring[Frame] = _Ring(max_frames, max_bytes)
+        self._upstream: _Ring[UpstreamCall] = _Ring(max_calls, max_bytes)
+        self._rest: _Ring[RestCall] = _Ring(max_calls, max_bytes)
+        self._watchers: set[asyncio.Event] = set()
+
+    # --- what is in it ---------------------------------------------------------------------------------------
+
+    @property
+    def frames(self) -> list[Frame]:
+        """Frames, the oldest first."""
+        return list(self._frames.entries)
+
+    @property
+    def upstream_calls(self) -> list[UpstreamCall]:
+        """Calls to the app, in the order in which they began."""
+        return list(self._upstream.entries)
+
+    @property
+    def rest_calls(self) -> list[RestCall]:
+        """Calls to the REST API, in the order in which they ended."""
+        return list(self._rest.entries)
+
+    @contextmanager
+    def watch(self) -> Iterator[asyncio.Event]:
+        """An event that is set whenever something is noted; who watches clears it."""
+        event = asyncio.Event()
+        self._watchers.add(event)
+        try:
+            yield event
+        finally:
+            self._watchers.discard(event)
+
+    # --- clients ---------------------------------------------------------------------------------------------
+
+    def opened(self, connection_id: str, transport: str) -> None:
+        """A client has opened a transport."""
+        self._frame("opened", connection_id, transport.encode(), binary=False)
+
+    def received(self, connection_id: str, data: bytes, *, binary: bool) -> None:
+        """A client has sent ``data``."""
+        self._frame("received", connection_id, data, binary=binary)
+
+    def sent(self, connection_id: str, data: bytes, *, binary: bool) -> None:
+        """``data`` has been written to a client."""
+        self._frame("sent", connection_id, data, binary=binary)
+
+    def closed(self, connection_id: str, error: str | None = None) -> None:
+        """A client's transport has ended."""
+        self._frame("closed", connection_id, (error or "").encode(), binary=False)
+
+    def _frame(self, kind: FrameKind, connection_id: str, data: bytes, *, binary: bool) -> None:
+        size = len(data)
+        if size > self._max_kept:
+            data = data[: self._max_kept]
+        self._frames.add(
+            Frame(next(self._numbers), self.clock.time(), kind, connection_id, data, binary, size)
+        )
+        if self._watchers:
+            self._wake()
+
+    # --- calls -----------------------------------------------------------------------------------------------
+
+    def request(self, method: str, url: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Request:
+        """A request as the journal keeps it."""
+        return Request(method, url, tuple(headers), body[: self._max_kept], len(body))
+
+    def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
+        """An answer as the journal keeps it."""
+        return Answer(status, tuple(headers), body[: self._max_kept], len(body))
+
+    def upstream_called(self, call: UpstreamCall) -> None:
+        """The app is being called."""
+        call.number = next(self._numbers)
+        self._upstream.add(call)
+        self._wake()
+
+    def upstream_answered(self, call: UpstreamCall, answer: Answer | str) -> None:
+        """The app has answered, or it has not: then the text says why."""
+        call.seconds = self.clock.time() - call.start
+        if isinstance(answer, str):
+            call.error = answer
+        else:
+            call.answer = answer
+            if call.number >= self._upstream.entries[0].number:  # it may have left the ring meanwhile
+                self._upstream.grow(_kept(answer))
+        self._wake()
+
+    def rest_called(self, call: RestCall) -> None:
+        """A call to the REST API is over."""
+        call.number = next(self._numbers)
+        self._rest.add(call)
+        self._wake()
+
+    def _wake(self) -> None:
+        for event in self._watchers:
+            event.set()
+
+
+def _kept(part: Request | Answer | None) -> int:
+    return 0 if part is None else len(part.body) + sum(len(name) + len(value) for name, value in part.headers)

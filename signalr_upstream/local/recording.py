@@ -1,0 +1,52 @@
+"""Note an HTTP exchange in the journal as it passes through: what was asked, and what was answered."""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.types import Message, Receive, Scope, Send
+
+from .journal import Answer, Journal, RestCall
+
+Serve = Callable[[Receive, Send], Awaitable[None]]
+
+
+async def record(journal: Journal, scope: Scope, receive: Receive, send: Send, serve: Serve) -> None:
+    """Let ``serve`` answer the request of ``scope``, and note both."""
+    asked = bytearray()
+    answered = bytearray()
+    head: Message | None = None
+
+    async def noting_receive() -> Message:
+        message = await receive()
+        asked.extend(message.get("body", b""))
+        return message
+
+    async def noting_send(message: Message) -> None:
+        nonlocal head
+        if message["type"] == "http.response.start":
+            head = message
+        else:
+            answered.extend(message.get("body", b""))
+        await send(message)
+
+    start = journal.clock.time()
+    try:
+        await serve(noting_receive, noting_send)
+    finally:
+        answer: Answer | None = None
+        if head is not None:
+            answer = journal.answer(head["status"], list(head["headers"]), bytes(answered))
+        journal.rest_called(
+            RestCall(
+                request=journal.request(scope["method"], _target(scope), scope["headers"], bytes(asked)),
+                answer=answer,
+                start=start,
+                seconds=journal.clock.time() - start,
+            )
+        )
+
+
+def _target(scope: Scope) -> str:
+    target: bytes = scope["raw_path"]
+    if scope["query_string"]:
+        target += b"?" + scope["query_string"]
+    return target.decode("latin-1")
