@@ -6,21 +6,14 @@ calls to the app are tasks, the session's deadlines one timer. Everything runs o
 
 import asyncio
 import contextvars
-import json
 import logging
-from collections.abc import Sequence
-from typing import Any, Protocol, assert_never
+from typing import Protocol, assert_never
 
-import msgspec
-from msgspec import Raw
-
-from ..errors import InvalidMessageError
-from ..protocol.handshake import HubProtocol
 from ..protocol.messages import Completion, Invocation, UpstreamMessage
-from ..protocol.nesting import check_json_depth
 from .clock import Clock, Timer
 from .connections import Hub
 from .journal import Journal
+from .outgoing import Outgoing
 from .session import Action, Call, HangUp, Join, Leave, Send, Session
 from .upstream import Caller, Upstream
 
@@ -35,46 +28,6 @@ class Transport(Protocol):
 
     def hang_up(self) -> None:
         """Close in good order, after what was written."""
-
-
-class Outgoing:
-    """One message for many clients, encoded once for each hub protocol that is wanted.
-
-    Args:
-        arguments: a JSON array, as the REST API takes it.
-
-    Raises:
-        InvalidMessageError: ``arguments`` is not valid JSON, or nested too deeply.
-    """
-
-    def __init__(self, target: str, arguments: Raw) -> None:
-        check_json_depth(bytes(arguments))
-        try:
-            # All of it, also when no client needs the values: a Raw part was not looked into so far.
-            self._values: Sequence[Any] = msgspec.json.decode(arguments)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidMessageError("the arguments are not valid JSON") from error
-        self._target = target
-        self._arguments = arguments
-        self._encoded: dict[str, bytes] = {}
-
-    def encoded(self, protocol: HubProtocol) -> bytes:
-        """The framed message."""
-        if protocol.name not in self._encoded:
-            arguments = self._in_messagepack(protocol) if protocol.binary else self._arguments
-            self._encoded[protocol.name] = protocol.encode(Invocation(self._target, arguments))
-        return self._encoded[protocol.name]
-
-    def _in_messagepack(self, protocol: HubProtocol) -> Raw:
-        try:
-            return protocol.encode_values(self._values)
-        except OverflowError:  # MessagePack has no integers over 64 bits: JavaScript's way out, a float
-            return protocol.encode_values(json.loads(bytes(self._arguments), parse_int=_integer_or_float))
-
-
-def _integer_or_float(text: str) -> int | float:
-    number = int(text)
-    return number if -(2**63) <= number < 2**64 else float(text)
 
 
 class ClientConnection:
@@ -135,8 +88,9 @@ class ClientConnection:
     def send(self, message: Outgoing) -> None:
         """Pass a message on to the client, if it is still there."""
         protocol = self.session.protocol
-        if protocol is not None and self.session.deliver(self._clock.time()):
-            self._write(message.encoded(protocol), binary=protocol.binary)
+        data = None if protocol is None else message.encoded(protocol)
+        if data is not None and self.session.deliver(self._clock.time()):
+            self._write(data, binary=self.session.binary)
 
     def close(self, reason: str | None = None) -> None:
         """Tell the client to go, and close its transport."""

@@ -14,9 +14,10 @@ from ..errors import InvalidMessageError
 from ..protocol import rest as api
 from ..protocol.rest import Match, Operation, check_name
 from .admission import Query, Refused
-from .client_connection import ClientConnection, Outgoing
+from .client_connection import ClientConnection
 from .clock import Clock
 from .connections import Hub
+from .outgoing import Outgoing
 
 VERSIONS = frozenset(("2022-06-01", "2022-11-01", "2023-07-01", api.API_VERSION))
 """Every api-version there has been."""
@@ -189,7 +190,7 @@ def _decode(body: bytes) -> Outgoing:
     if not body or body == b"null":
         raise InvalidMessageError("Message in request body is required.")
     message = api.decode_message(body)
-    return Outgoing(message.target, message.arguments)
+    return Outgoing.json(message.target, bytes(message.arguments))
 
 
 def _check_version(query: Query, operation: Operation) -> None:

@@ -3,15 +3,13 @@
 import asyncio
 
 import pytest
-from msgspec import Raw
 
-from signalr_upstream.errors import InvalidMessageError
 from signalr_upstream.local import LocalService
-from signalr_upstream.local.client_connection import ClientConnection, Outgoing
+from signalr_upstream.local.client_connection import ClientConnection
 from signalr_upstream.local.clock import ManualClock
+from signalr_upstream.local.outgoing import Outgoing
 from signalr_upstream.local.session import Session
 from signalr_upstream.local.upstream import Caller, Upstream
-from signalr_upstream.protocol.handshake import PROTOCOLS
 from signalr_upstream.protocol.messages import Completion, Invocation, UpstreamMessage
 
 from .session_driver import JSON_HANDSHAKE
@@ -108,7 +106,7 @@ async def test_the_transport_is_told_when_to_read() -> None:
 async def test_messages_reach_only_who_is_there() -> None:
     service = LocalService()
     client = await connect(service, protocol="messagepack")
-    message = Outgoing("t", Raw(b'[1,"a"]'))
+    message = Outgoing.json("t", b'[1,"a"]')
 
     client.connection.send(message)
     client.connection.close("bye")
@@ -118,18 +116,3 @@ async def test_messages_reach_only_who_is_there() -> None:
     assert client.received == [b"\x0b\x96\x01\x80\xc0\xa1t\x92\x01\xa1a\x90", b"\x07\x93\x07\xa3bye\xc3"]
     assert client.gone
     assert service.hub("chat").everybody() == []
-
-
-def test_a_message_is_encoded_once_a_protocol() -> None:
-    message = Outgoing("t", Raw(b"[1]"))
-
-    first = message.encoded(PROTOCOLS["json"])
-
-    assert first == b'{"type":1,"target":"t","arguments":[1]}\x1e'
-    assert message.encoded(PROTOCOLS["json"]) is first
-
-
-@pytest.mark.parametrize("arguments", [b"[1,]", b"[nope]", b'["\xff"]', b"[" * 70 + b"]" * 70])
-def test_arguments_that_are_no_json_are_refused(arguments: bytes) -> None:
-    with pytest.raises(InvalidMessageError):
-        Outgoing("t", Raw(arguments))
