@@ -84,6 +84,7 @@ class LocalService:
             app=app,
             template=upstream,
             keys=self._keys,
+            lenient=lenient,
             timeout=upstream_timeout,
             connect_patience=connect_patience,
             journal=self.journal,

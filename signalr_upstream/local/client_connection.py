@@ -137,6 +137,7 @@ class ClientConnection:
         self._transport.send(data, binary=binary)
 
     async def _tell_app(self, message: UpstreamMessage) -> None:
+        completion: Completion | bytes | None
         try:
             completion = await self._upstream.call(self._caller, message, binary=self.session.binary)
         except asyncio.CancelledError:

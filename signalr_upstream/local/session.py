@@ -210,15 +210,23 @@ class Session:
         self._waiting += len(data)
         return self._proceed(now) if self.state is State.IDLE else []
 
-    def answered(self, completion: Completion | None, now: float) -> list[Action]:
-        """The running call is over; ``completion`` is for the client, if it is still there."""
+    def answered(self, completion: Completion | bytes | None, now: float) -> list[Action]:
+        """The running call is over; ``completion`` is for the client, if it is still there.
+
+        Bytes are whole frames of the client's protocol, which a lenient service passes on as the app wrote them.
+        """
         if self.state is State.DRAINING:
             return self._drain(now)
         self._step(Event.ANSWERED)
         if not self.open:
             return []
         self._heard = now  # from here on its silence counts again
-        actions = [] if completion is None else [self._say(completion, now)]
+        actions: list[Action] = []
+        if isinstance(completion, bytes):
+            self._spoken = now
+            actions.append(Send(completion))
+        elif completion is not None:
+            actions.append(self._say(completion, now))
         return actions + self._proceed(now)
 
     def deliver(self, now: float) -> bool:

@@ -7,6 +7,7 @@ went wrong is said in the error of its completion, and logged.
 import asyncio
 import logging
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import NamedTuple, assert_never
 from urllib.parse import urlsplit
 
@@ -17,13 +18,24 @@ import starlette.types as asgi
 from ..auth import sign_connection
 from ..errors import ConfigurationError
 from ..protocol import upstream as wire
-from ..protocol.messages import CloseConnection, Completion, Invocation, OpenConnection, UpstreamMessage
+from ..protocol.messages import (
+    CloseConnection,
+    Completion,
+    Invocation,
+    OpenConnection,
+    StreamInvocation,
+    UpstreamMessage,
+)
 from ..protocol.path import DEFAULT_PATTERN, expand_template
 from .clock import SystemClock
 from .journal import Journal, UpstreamCall
 
 TIMEOUT = 100.0
 """Seconds an app has to answer: .NET's default, which the service and its emulator share."""
+
+NO_STREAM = (
+    "Stream failed, the app did not take it: it answers 204, and sends the items through the REST API."
+)
 
 RETRY_INTERVAL = 0.1
 """Seconds between attempts to reach an app that is being restarted."""
@@ -69,6 +81,8 @@ class Upstream:
         app: an ASGI app in this process.
         template: URL with ``{hub}``, ``{category}`` and ``{event}``, if the app is elsewhere.
         keys: each makes one signature.
+        lenient: pass answers on as the app wrote them, as Microsoft's emulator does, wherever the client's
+            invocation comes to an end with it.
         timeout: seconds for one call.
         connect_patience: seconds for which a refused connection is tried again, since the app may be restarting.
         transport: how HTTP requests travel; for tests.
@@ -84,6 +98,7 @@ class Upstream:
         app: asgi.ASGIApp | None = None,
         template: str | None = None,
         keys: Sequence[str],
+        lenient: bool = False,
         timeout: float = TIMEOUT,
         connect_patience: float = 0.0,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -96,6 +111,7 @@ class Upstream:
             _check_template(template)
         self._template = template
         self._keys = tuple(keys)
+        self._lenient = lenient
         self._timeout = timeout
         self._patience = connect_patience
         self._journal = journal or Journal(SystemClock())
@@ -109,10 +125,12 @@ class Upstream:
         """Close the connections to the app."""
         await self._transport.aclose()
 
-    async def call(self, caller: Caller, message: UpstreamMessage, *, binary: bool) -> Completion | None:
-        """Tell the app. What comes back is for the client; None: it waits for nothing."""
+    async def call(
+        self, caller: Caller, message: UpstreamMessage | StreamInvocation, *, binary: bool
+    ) -> Completion | bytes | None:
+        """Tell the app. What comes back is for the client; None: it waits for nothing, or its stream goes on."""
         category, event, body = _describe(message, binary=binary)
-        invocation_id = message.invocation_id or None if isinstance(message, Invocation) else None
+        invocation_id = _invocation_id(message)
         try:
             answer = await self._post(caller, category, event, body, binary=binary)
         except _UnreachableError as error:
@@ -124,11 +142,29 @@ class Upstream:
             )
         if invocation_id is None:
             return None
-        completion = wire.decode_answer(
-            answer.status, answer.body, invocation_id=invocation_id, binary=binary
-        )
-        if completion.error is not None:
-            _log.info("%r of hub %r: %s", event, caller.hub, completion.error)
+        result = self._for_client(answer, message, invocation_id, binary=binary)
+        if isinstance(result, Completion) and result.error is not None:
+            _log.info("%r of hub %r: %s", event, caller.hub, result.error)
+        return result
+
+    def _for_client(
+        self,
+        answer: _Answer,
+        message: UpstreamMessage | StreamInvocation,
+        invocation_id: str,
+        *,
+        binary: bool,
+    ) -> Completion | bytes | None:
+        status, body = answer.status, answer.body
+        is_stream = isinstance(message, StreamInvocation)
+        if is_stream and status == HTTPStatus.NO_CONTENT:
+            return None  # its items come through the REST API
+        verbatim = self._lenient and not is_stream and status == HTTPStatus.OK
+        if verbatim and wire.ends_invocation(body, invocation_id=invocation_id, binary=binary):
+            return body
+        completion = wire.decode_answer(status, body, invocation_id=invocation_id, binary=binary)
+        if is_stream and completion.error is None:
+            return Completion(invocation_id, error=NO_STREAM)
         return completion
 
     async def _post(self, caller: Caller, category: str, event: str, body: bytes, *, binary: bool) -> _Answer:
@@ -223,13 +259,19 @@ def _check_template(template: str) -> None:
         raise ConfigurationError("the URL template of the upstream app is no http or https URL")
 
 
-def _describe(message: UpstreamMessage, *, binary: bool) -> tuple[str, str, bytes]:
+def _invocation_id(message: UpstreamMessage | StreamInvocation) -> str | None:
+    if isinstance(message, Invocation | StreamInvocation):
+        return message.invocation_id or None
+    return None
+
+
+def _describe(message: UpstreamMessage | StreamInvocation, *, binary: bool) -> tuple[str, str, bytes]:
     match message:
         case OpenConnection():
             return wire.CONNECTIONS, wire.CONNECTED, wire.encode_connected()
         case CloseConnection():
             return wire.CONNECTIONS, wire.DISCONNECTED, wire.encode_disconnected(message.error)
-        case Invocation():
+        case Invocation() | StreamInvocation():
             return wire.MESSAGES, message.target, wire.encode_invocation(message, binary=binary)
         case _:
             assert_never(message)

@@ -16,10 +16,20 @@ _SLASHES = re.compile("/{2,}")
 def expand_template(template: str, *, hub: str, category: str, event: str) -> str:
     """Fill ``{hub}``, ``{category}`` and ``{event}`` in, each percent-encoded as one path segment.
 
+    Raises:
+        UnicodeError: a value has a lone surrogate.
+
     Spec: https://learn.microsoft.com/azure/azure-signalr/concept-upstream#upstream-url-template
     """
     values = {"hub": hub, "category": category, "event": event}
-    return _PARAMETER.sub(lambda found: quote(values[found[1]], safe="-._~"), template)
+    return _PARAMETER.sub(lambda found: _segment(values[found[1]]), template)
+
+
+def _segment(value: str) -> str:
+    if value.strip(".") == "":
+        # `..` would lead to another path than the one that was meant.
+        return value.replace(".", "%2E")
+    return quote(value, safe="-._~")
 
 
 class PathPattern:

@@ -17,7 +17,15 @@ from ..errors import InvalidMessageError, ProtocolError, TrailingDataError
 from .framing import RECORD_SEPARATOR, frame_binary
 from .handshake import PROTOCOLS
 from .json_hub import JsonHubProtocol
-from .messages import CloseConnection, Completion, Invocation, OpenConnection, UpstreamMessage
+from .messages import (
+    Close,
+    CloseConnection,
+    Completion,
+    Invocation,
+    OpenConnection,
+    StreamInvocation,
+    UpstreamMessage,
+)
 from .msgpack_hub import MessagePackHubProtocol
 from .nesting import check_json_depth, check_msgpack_depth
 
@@ -118,7 +126,7 @@ def encode_disconnected(error: str | None) -> bytes:
     return msgspec.json.encode({"Type": 11} if error is None else {"Type": 11, "Error": error})
 
 
-def encode_invocation(message: Invocation, *, binary: bool) -> bytes:
+def encode_invocation(message: Invocation | StreamInvocation, *, binary: bool) -> bytes:
     """The body of an invocation, in the protocol its arguments are in."""
     if binary:
         return MessagePackHubProtocol.splitter().feed(MessagePackHubProtocol.encode(message))[0]
@@ -262,3 +270,23 @@ def decode_answer(status: int, body: bytes, *, invocation_id: str, binary: bool)
     if message.invocation_id != invocation_id:
         return Completion(invocation_id, error="Invocation failed, the app answered another invocation.")
     return message
+
+
+def ends_invocation(body: bytes, *, invocation_id: str, binary: bool) -> bool:
+    """Whether a client that is given ``body`` as it is comes to an end with its invocation.
+
+    It holds whole messages of the client's protocol, and with them the completion, or the close of the connection.
+    """
+    if len(body) > MAX_ANSWER:
+        return False
+    protocol = PROTOCOLS["messagepack" if binary else "json"]
+    splitter = protocol.splitter(MAX_ANSWER)
+    try:
+        messages = [protocol.decode(frame) for frame in splitter.feed(body)]
+    except ProtocolError:
+        return False
+    return not splitter.pending and any(
+        isinstance(message, Close)
+        or (isinstance(message, Completion) and message.invocation_id == invocation_id)
+        for message in messages
+    )

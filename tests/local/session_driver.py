@@ -24,7 +24,7 @@ class Driver:
     def client_leaves(self) -> None:
         self._perform(self.session.disconnect(self.now))
 
-    def app_answers(self, completion: Completion | None = None) -> None:
+    def app_answers(self, completion: Completion | bytes | None = None) -> None:
         self._perform(self.session.answered(completion, self.now))
 
     def service_closes(self, reason: str | None = None) -> None:

@@ -158,6 +158,18 @@ def test_messages_wait_for_connected_and_for_each_other() -> None:
     ]
 
 
+def test_what_the_app_wrote_is_passed_on_as_it_is_and_is_a_sign_of_life() -> None:
+    driver = connected()
+    driver.client_sends(SLOW + FAST)
+    driver.now += 10.0
+
+    driver.app_answers(b'{"type":3, "invocationId":"0"}\x1e')
+
+    assert driver.take_written() == [b'{"type":3, "invocationId":"0"}\x1e']
+    assert targets(driver) == ["slow", "fast"]
+    assert driver.session.deadline == driver.now + 15.0
+
+
 def test_a_stream_is_refused_with_an_explanation_in_its_turn() -> None:
     driver = connected()
     driver.client_sends(SLOW + b'{"type":4,"invocationId":"7","target":"s","arguments":[]}\x1e')

@@ -14,7 +14,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from signalr_upstream.errors import ConfigurationError
 from signalr_upstream.local.admission import read_claims
 from signalr_upstream.local.upstream import Caller, Upstream
-from signalr_upstream.protocol.messages import CloseConnection, Completion, Invocation, OpenConnection
+from signalr_upstream.protocol.messages import (
+    CloseConnection,
+    Completion,
+    Invocation,
+    OpenConnection,
+    StreamInvocation,
+)
 from signalr_upstream.protocol.upstream import MAX_ANSWER
 
 from ..recorded import load, raw
@@ -137,6 +143,69 @@ async def test_recorded_tokens_give_the_recorded_headers() -> None:
     assert counts == {"equal": 39, "different": 0}
 
 
+HANDLED = b'{"type":1,"target":"hello","arguments":[]}\x1e'
+COMPLETED = b'{"invocationId":"0", "type":3, "result":"ok"}\x1e'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [COMPLETED, HANDLED + COMPLETED, COMPLETED * 2, b'{"type":7,"error":"bye"}\x1e'],
+)
+async def test_a_lenient_service_passes_answers_on_as_they_are(body: bytes) -> None:
+    answer = await upstream(App(httpx.Response(200, content=body)), lenient=True).call(
+        ANN, ECHO, binary=False
+    )
+
+    assert answer == body
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"hello plain", "not one framed Completion"),
+        (COMPLETED.replace(b'"0"', b'"1"'), "answered another invocation"),
+        (HANDLED, "not one framed Completion"),
+        (COMPLETED + b"x", "not one framed Completion"),
+        (b"\xff\x1e", "cannot be read"),
+        (b"x" * (MAX_ANSWER + 1), "response too large"),
+    ],
+)
+async def test_but_none_that_would_leave_the_client_waiting(body: bytes, error: str) -> None:
+    answer = await upstream(App(httpx.Response(200, content=body)), lenient=True).call(
+        ANN, ECHO, binary=False
+    )
+
+    assert isinstance(answer, Completion)
+    assert error in (answer.error or "")
+
+
+STREAM = StreamInvocation("7", "count", Raw(b"[3]"))
+
+
+async def test_a_stream_that_the_app_takes_goes_on() -> None:
+    app = App(httpx.Response(204))
+
+    assert await upstream(app, lenient=True).call(ANN, STREAM, binary=False) is None
+    assert app.requests[0].url.path == "/chat/api/messages/count"
+    assert app.requests[0].content == b'{"type":4,"invocationId":"7","target":"count","arguments":[3]}'
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (httpx.Response(200), "the app did not take it: it answers 204"),
+        (httpx.Response(200, content=b'{"type":3,"invocationId":"7","result":1}\x1e'), "did not take it"),
+        (httpx.Response(200, content=b'{"type":3,"invocationId":"7","error":"no"}\x1e'), "no"),
+        (httpx.Response(404), "status code 404"),
+    ],
+)
+async def test_a_stream_that_the_app_does_not_take_ends(answer: httpx.Response, error: str) -> None:
+    completion = await upstream(App(answer), lenient=True).call(ANN, STREAM, binary=False)
+
+    assert isinstance(completion, Completion)
+    assert error in (completion.error or "")
+
+
 async def test_who_waits_for_nothing_is_told_nothing() -> None:
     app = App(httpx.Response(500), httpx.ConnectError("refused"), httpx.Response(200, content=b"\x1e"))
     service = upstream(app)
@@ -170,7 +239,7 @@ async def test_every_failure_of_the_app_is_explained_to_who_waits(
 
     completion = await upstream(App(answer)).call(ANN, ECHO, binary=False)
 
-    assert completion is not None
+    assert isinstance(completion, Completion)
     assert error in (completion.error or "")
     assert "s3cret" not in caplog.text + str(completion.error)
     assert "echo" in caplog.text
@@ -199,7 +268,7 @@ async def test_an_app_that_does_not_answer_is_given_up() -> None:
 
     completion = await upstream(Silent(), timeout=0.01).call(ANN, ECHO, binary=False)
 
-    assert completion is not None
+    assert isinstance(completion, Completion)
     assert "did not answer within 0.01 seconds" in (completion.error or "")
 
 
@@ -217,7 +286,7 @@ async def test_a_target_that_would_break_the_headers_is_refused(target: str) -> 
 
     completion = await upstream(app).call(ANN, Invocation(target, Raw(b"[]"), "0"), binary=False)
 
-    assert completion is not None
+    assert isinstance(completion, Completion)
     assert "it cannot be sent to the app" in (completion.error or "")
     assert app.requests == []
 
@@ -225,7 +294,7 @@ async def test_a_target_that_would_break_the_headers_is_refused(target: str) -> 
 async def test_a_target_too_long_for_a_url_is_refused() -> None:
     completion = await upstream(App()).call(ANN, Invocation("x" * 70_000, Raw(b"[]"), "0"), binary=False)
 
-    assert completion is not None
+    assert isinstance(completion, Completion)
     assert "InvalidURL" in (completion.error or "")
 
 
@@ -250,7 +319,7 @@ async def test_an_app_that_stays_away_is_given_up() -> None:
 
     completion = await upstream(app, connect_patience=0.15).call(ANN, ECHO, binary=False)
 
-    assert completion is not None
+    assert isinstance(completion, Completion)
     assert completion.error is not None
     assert 2 <= len(app.requests) <= 3
 

@@ -22,6 +22,16 @@ def test_a_template_is_filled_in_with_each_value_escaped_as_one_segment() -> Non
     assert filled == "http://localhost:7071/x/a%2Fb/api/messages/%C3%A9%20%3F%23%25%7Bhub%7D..?code=a{b}"
 
 
+@pytest.mark.parametrize(("event", "segment"), [(".", "%2E"), ("..", "%2E%2E"), (".a.", ".a."), ("", "")])
+def test_dots_alone_do_not_lead_to_another_path(event: str, segment: str) -> None:
+    filled = expand_template("http://localhost/{hub}/{event}/x", hub="chat", category="messages", event=event)
+
+    assert filled == f"http://localhost/chat/{segment}/x"
+    assert PathPattern("/{hub}/{event}/x").agrees(
+        f"/chat/{segment}/x".encode(), hub="chat", category="messages", event=event
+    )
+
+
 @pytest.mark.parametrize(
     "template",
     [
