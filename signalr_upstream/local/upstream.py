@@ -126,7 +126,7 @@ class Upstream:
         await self._transport.aclose()
 
     async def call(
-        self, caller: Caller, message: UpstreamMessage | StreamInvocation, *, binary: bool
+        self, caller: Caller, message: UpstreamMessage, *, binary: bool
     ) -> Completion | bytes | None:
         """Tell the app. What comes back is for the client; None: it waits for nothing, or its stream goes on."""
         category, event, body = _describe(message, binary=binary)
@@ -150,7 +150,7 @@ class Upstream:
     def _for_client(
         self,
         answer: _Answer,
-        message: UpstreamMessage | StreamInvocation,
+        message: UpstreamMessage,
         invocation_id: str,
         *,
         binary: bool,
@@ -259,13 +259,13 @@ def _check_template(template: str) -> None:
         raise ConfigurationError("the URL template of the upstream app is no http or https URL")
 
 
-def _invocation_id(message: UpstreamMessage | StreamInvocation) -> str | None:
+def _invocation_id(message: UpstreamMessage) -> str | None:
     if isinstance(message, Invocation | StreamInvocation):
         return message.invocation_id or None
     return None
 
 
-def _describe(message: UpstreamMessage | StreamInvocation, *, binary: bool) -> tuple[str, str, bytes]:
+def _describe(message: UpstreamMessage, *, binary: bool) -> tuple[str, str, bytes]:
     match message:
         case OpenConnection():
             return wire.CONNECTIONS, wire.CONNECTED, wire.encode_connected()

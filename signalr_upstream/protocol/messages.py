@@ -95,5 +95,5 @@ HubMessage = (
 )
 """What a client and the service say to each other."""
 
-UpstreamMessage = Invocation | OpenConnection | CloseConnection
+UpstreamMessage = Invocation | StreamInvocation | OpenConnection | CloseConnection
 """What the service says to an upstream app."""
