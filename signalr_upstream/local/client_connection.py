@@ -9,13 +9,18 @@ import contextvars
 import logging
 from typing import Protocol, assert_never
 
-from ..protocol.messages import Completion, Invocation, UpstreamMessage
+from ..errors import InvalidMessageError, SignalRError
+from ..protocol.messages import Completion, Invocation, StreamInvocation, UpstreamMessage
+from .actions import Action, Call, HangUp, Join, Leave, Result, Send
 from .clock import Clock, Timer
 from .connections import Hub
 from .journal import Journal
-from .outgoing import Outgoing
-from .session import Action, Call, HangUp, Join, Leave, Send, Session
+from .outgoing import Outgoing, OutgoingItem
+from .session import Session
 from .upstream import Caller, Upstream
+
+INVOKE_TIMEOUT = 600.0
+"""Seconds a client has to answer an invocation of the service."""
 
 _log = logging.getLogger("signalr_upstream.local")
 
@@ -28,6 +33,12 @@ class Transport(Protocol):
 
     def hang_up(self) -> None:
         """Close in good order, after what was written."""
+
+
+class ConnectionGoneError(SignalRError):
+    """The connection ended before the client had answered, or was not there at all."""
+
+    status_code = 404
 
 
 class ClientConnection:
@@ -67,6 +78,8 @@ class ClientConnection:
         self._timer: Timer | None = None
         self._timer_due = 0.0
         self._call: asyncio.Task[None] | None = None
+        self._invocations = 0
+        self._asked: dict[str, asyncio.Future[Completion]] = {}  # what the client has to answer
         self._set_timer()
 
     def __repr__(self) -> str:
@@ -89,8 +102,62 @@ class ClientConnection:
         """Pass a message on to the client, if it is still there."""
         protocol = self.session.protocol
         data = None if protocol is None else message.encoded(protocol)
-        if data is not None and self.session.deliver(self._clock.time()):
-            self._write(data, binary=self.session.binary)
+        if data is not None:
+            self._deliver(data)
+
+    async def invoke(self, message: Outgoing) -> Completion:
+        """Call the client, and wait for what it answers; a result is in the client's protocol.
+
+        Its messages are handled one at a time, the answer behind what it sent before: an app that waits for this
+        while it handles a message of the same client waits in vain, as with the service.
+
+        Raises:
+            ConnectionGoneError: the client is not there, or leaves before it has answered.
+            InvalidMessageError: ``message`` holds nothing for clients of this protocol.
+            TimeoutError: there is no answer after ``INVOKE_TIMEOUT``.
+        """
+        protocol = self.session.protocol
+        if protocol is None or not self.session.open:
+            raise ConnectionGoneError("the connection is not open")
+        self._invocations += 1
+        invocation_id = f"s{self._invocations}"
+        data = message.with_id(protocol, invocation_id)
+        if data is None:
+            raise InvalidMessageError(f"there is nothing in it for a client that speaks {protocol.name}")
+        answer: asyncio.Future[Completion] = self._loop.create_future()
+        self._asked[invocation_id] = answer
+        timer = self._clock.call_at(
+            self._clock.time() + INVOKE_TIMEOUT, lambda: _fail(answer, TimeoutError())
+        )
+        try:
+            self._deliver(data)
+            return await answer
+        finally:
+            timer.cancel()
+            del self._asked[invocation_id]
+
+    def send_item(self, stream_id: str, item: OutgoingItem, *, completed: bool) -> bool:
+        """Pass on an item of a stream that the client waits for; ``completed`` says that it is the last.
+
+        False: it waits for no such stream.
+        """
+        protocol = self.session.protocol
+        if protocol is None or not self.session.has_stream(stream_id):
+            return False
+        data = item.encoded(protocol, stream_id)
+        if data is not None:
+            self._deliver(data)
+        if completed:
+            self.complete_stream(stream_id, None)
+        return True
+
+    def complete_stream(self, stream_id: str, error: str | None) -> bool:
+        """End a stream that the client waits for, with an ``error`` or without. False: it waits for none such."""
+        protocol = self.session.protocol
+        if protocol is None or not self.session.end_stream(stream_id):
+            return False
+        self._deliver(protocol.encode(Completion(stream_id, error=error or None)))
+        return True
 
     def close(self, reason: str | None = None) -> None:
         """Tell the client to go, and close its transport."""
@@ -108,6 +175,10 @@ class ClientConnection:
 
     # --- inside ----------------------------------------------------------------------------------------------
 
+    def _deliver(self, data: bytes) -> None:
+        if self.session.deliver(self._clock.time()):
+            self._write(data, binary=self.session.binary)
+
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
@@ -115,8 +186,14 @@ class ClientConnection:
                     self._write(action.data, binary=self.session.binary)
                 case Join():
                     self._hub.add(self, now=self._clock.time())
+                case Result():
+                    answer = self._asked.get(action.completion.invocation_id)
+                    if answer is not None and not answer.done():
+                        answer.set_result(action.completion)
                 case Leave():
                     self._hub.remove(self)
+                    for answer in self._asked.values():
+                        _fail(answer, ConnectionGoneError("the connection ended before the client answered"))
                 case Call():
                     # What an app in this process sets in one call is not there in the next, as over a socket.
                     self._call = self._loop.create_task(
@@ -166,8 +243,13 @@ class ClientConnection:
         self._perform(self.session.tick(self._clock.time()))
 
 
+def _fail(answer: asyncio.Future[Completion], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+
+
 def _failed(message: UpstreamMessage) -> Completion | None:
-    if isinstance(message, Invocation) and message.invocation_id:
+    if isinstance(message, Invocation | StreamInvocation) and message.invocation_id:
         return Completion(
             message.invocation_id, error="Invocation failed, the local service has a bug; see its log."
         )

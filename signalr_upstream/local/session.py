@@ -14,8 +14,6 @@ from collections import deque
 from enum import Enum, auto
 from typing import assert_never
 
-from msgspec import Struct
-
 from ..errors import InvalidMessageError, ProtocolError
 from ..protocol.framing import RECORD_SEPARATOR, BinarySplitter, TextSplitter
 from ..protocol.handshake import (
@@ -37,8 +35,8 @@ from ..protocol.messages import (
     Sequence,
     StreamInvocation,
     StreamItem,
-    UpstreamMessage,
 )
+from .actions import Action, Call, HangUp, Join, Leave, Result, Send
 
 HANDSHAKE_TIMEOUT = 15.0
 """Seconds a client has to say which protocol it speaks; ASP.NET's number."""
@@ -62,8 +60,8 @@ CLOSED_WITH_ERROR = "Connection closed with an error."
 TIMED_OUT = "Client hasn't sent a message/ping within the configured ClientTimeoutInterval."
 CUT_SHORT = "Connection terminated while reading a message."
 NO_STREAMS = (
-    "Invocation failed, the local service does not pass stream() on to the app: "
-    "call invoke() or send(), and let the app send messages."
+    "Invocation failed, the local service does not pass stream() on to the app: call invoke() or send(), and let "
+    "the app send messages, or start the service with experimental streams."
 )
 
 
@@ -101,33 +99,6 @@ TRANSITIONS = {
 """Every legal step. What is missing cannot happen, and a KeyError says so."""
 
 
-class Send(Struct, frozen=True):
-    """Write these bytes: whole frames, in one transport message."""
-
-    data: bytes
-
-
-class Join(Struct, frozen=True):
-    """The connection can be reached from now on."""
-
-
-class Call(Struct, frozen=True):
-    """Tell the app; ``Session.answered`` takes what comes back."""
-
-    message: UpstreamMessage
-
-
-class Leave(Struct, frozen=True):
-    """The connection cannot be reached any more."""
-
-
-class HangUp(Struct, frozen=True):
-    """Close the transport in good order."""
-
-
-Action = Send | Join | Call | Leave | HangUp
-
-
 class Session:
     """The state of one client connection.
 
@@ -137,6 +108,7 @@ class Session:
         client_timeout: seconds; it begins to run with the client's first ping, since some clients never ping.
         max_message: largest message taken from the client, in bytes.
         text_only: the transport cannot carry binary messages.
+        streams: whether the app is told of streams that the client asks for.
     """
 
     def __init__(
@@ -148,6 +120,7 @@ class Session:
         client_timeout: float = CLIENT_TIMEOUT,
         max_message: int = MAX_MESSAGE,
         text_only: bool = False,
+        streams: bool = False,
     ) -> None:
         self.state = State.HANDSHAKE
         self.protocol: HubProtocol | None = None
@@ -156,6 +129,7 @@ class Session:
         self._client_timeout = client_timeout
         self._max_message = max_message
         self._text_only = text_only
+        self._streaming = streams
         self._heard = now
         self._spoken = now
         self._pings = False  # the client has pinged once, so its silence means something
@@ -164,6 +138,8 @@ class Session:
         self._chunks: deque[bytes] = deque()  # what came while a call ran, as it came
         self._frames: deque[bytes] = deque()  # what the last chunk held
         self._waiting = 0  # bytes in both
+        self._streams: set[str] = set()  # open ones, by the client's ids
+        self._starting: str | None = None  # the stream that the running call is about
         self._farewell: CloseConnection | None = None  # what the app is told, where the service ended it
 
     # --- what a transport asks ------------------------------------------------------------------------------
@@ -222,12 +198,23 @@ class Session:
             return []
         self._heard = now  # from here on its silence counts again
         actions: list[Action] = []
+        stream, self._starting = self._starting, None
         if isinstance(completion, bytes):
             self._spoken = now
             actions.append(Send(completion))
-        elif completion is not None:
+        elif completion is not None and (stream is None or self.end_stream(stream)):
             actions.append(self._say(completion, now))
         return actions + self._proceed(now)
+
+    def has_stream(self, stream_id: str) -> bool:
+        """Whether the client waits for items of this stream."""
+        return self.open and stream_id in self._streams
+
+    def end_stream(self, stream_id: str) -> bool:
+        """The stream is over. False: it was not open."""
+        found = self.has_stream(stream_id)
+        self._streams.discard(stream_id)
+        return found
 
     def deliver(self, now: float) -> bool:
         """Framed bytes are about to be written to the client. False: it is gone, do not."""
@@ -294,7 +281,7 @@ class Session:
         """Take messages until one of them is for the app."""
         actions: list[Action] = []
         try:
-            invocation = self._next_invocation(actions, now)
+            invocation = self._next_call(actions, now)
         except ProtocolError as error:
             return actions + self._close(Close(CLOSED_WITH_ERROR, allow_reconnect=True), str(error), now)
         if invocation is not None:
@@ -305,7 +292,7 @@ class Session:
     def _drain(self, now: float) -> list[Action]:
         """The client is gone and a call has been answered: go on with what it sent before."""
         try:
-            invocation = self._next_invocation([], now)
+            invocation = self._next_call([], now)
         except ProtocolError as error:
             invocation = None
             self._farewell = CloseConnection(str(error))
@@ -315,23 +302,29 @@ class Session:
         self._step(Event.ANSWERED)
         return [self._say_goodbye()]
 
-    def _next_invocation(self, actions: list[Action], now: float) -> Invocation | None:
+    def _next_call(self, actions: list[Action], now: float) -> Invocation | StreamInvocation | None:
         while (frame := self._next_frame()) is not None:
             assert self.protocol is not None  # noqa: S101 - chosen by the handshake, which comes first
             message = self.protocol.decode(frame)
             match message:
-                case Invocation(target=""):
+                case Invocation(target="") | StreamInvocation(target=""):
                     raise InvalidMessageError("the target of an invocation is empty")
                 case Invocation():
                     return message
+                case StreamInvocation() if self._streaming:
+                    self._streams.add(message.invocation_id)
+                    self._starting = message.invocation_id
+                    return message
                 case StreamInvocation():
                     actions.append(self._say(Completion(message.invocation_id, error=NO_STREAMS), now))
+                case CancelInvocation():
+                    self.end_stream(message.invocation_id)
+                case Completion():
+                    actions.append(Result(message))
                 case Ping():
                     self._pings = True
-                case (
-                    StreamItem() | CancelInvocation() | Completion() | Close() | Ack() | Sequence() | None
-                ):  # of no use to an app in serverless mode; the protocol is extensible
-                    pass
+                case StreamItem() | Close() | Ack() | Sequence() | None:
+                    pass  # of no use to an app in serverless mode; the protocol is extensible
                 case _:
                     assert_never(message)
         return None

@@ -1,6 +1,9 @@
 """Drive a session by hand: what it wrote, what it told the app, and a clock that is only a number."""
 
-from signalr_upstream.local.session import Action, Call, HangUp, Join, Leave, Send, Session
+from typing import Any
+
+from signalr_upstream.local.actions import Action, Call, HangUp, Join, Leave, Result, Send
+from signalr_upstream.local.session import Session
 from signalr_upstream.protocol.messages import Completion, UpstreamMessage
 
 JSON_HANDSHAKE = b'{"protocol":"json","version":1}\x1e'
@@ -10,11 +13,12 @@ MESSAGEPACK_HANDSHAKE = b'{"protocol":"messagepack","version":1}\x1e'
 class Driver:
     """A client at one end, an app at the other."""
 
-    def __init__(self, **options: float) -> None:
+    def __init__(self, **options: Any) -> None:
         self.now = 1000.0
-        self.session = Session(now=self.now, **options)  # type: ignore[arg-type] # all options are numbers
+        self.session = Session(now=self.now, **options)
         self.written: list[bytes] = []
         self.calls: list[UpstreamMessage] = []
+        self.results: list[Completion] = []
         self.joined = False
         self.hung_up = False
 
@@ -54,6 +58,8 @@ class Driver:
                     self.written.append(action.data)
                 case Call():
                     self.calls.append(action.message)
+                case Result():
+                    self.results.append(action.completion)
                 case Join():
                     self.joined = True
                 case Leave():
@@ -63,7 +69,7 @@ class Driver:
                     self.hung_up = True
 
 
-def connected(handshake: bytes = JSON_HANDSHAKE, **options: float) -> Driver:
+def connected(handshake: bytes = JSON_HANDSHAKE, **options: Any) -> Driver:
     """A client whose ``connected`` the app has answered."""
     driver = Driver(**options)
     driver.client_sends(handshake)

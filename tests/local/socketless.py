@@ -32,23 +32,25 @@ async def connect(
     *,
     hub: str = "chat",
     user_id: str | None = None,
-    protocol: str = "json",
+    protocol: str | None = "json",
     connection_id: str = "c1",
     upstream: Upstream | None = None,
     journal: Journal | None = None,
+    streams: bool = False,
 ) -> Client:
-    """A client that has been through its handshake and its ``connected``."""
+    """A client that has been through its handshake and its ``connected``; without a ``protocol`` through neither."""
     client = Client()
     client.connection = ClientConnection(
         caller=Caller(connection_id, hub, user_id, (), f"?hub={hub}"),
-        session=Session(now=service.clock.time()),
+        session=Session(now=service.clock.time(), streams=streams),
         transport=client,
         hub=service.hub(hub),
         upstream=upstream or Upstream(keys=["k" * 44]),
         clock=service.clock,
         journal=journal,
     )
-    client.connection.receive(encode_handshake_request(protocol))
-    await client.connection.finished()
-    client.take()
+    if protocol is not None:
+        client.connection.receive(encode_handshake_request(protocol))
+        await client.connection.finished()
+        client.take()
     return client

@@ -9,7 +9,13 @@ from msgspec import Raw
 
 from signalr_upstream.local import session as module
 from signalr_upstream.local.session import MAX_HANDSHAKE, MAX_WAITING, Session, State
-from signalr_upstream.protocol.messages import CloseConnection, Completion, Invocation, OpenConnection
+from signalr_upstream.protocol.messages import (
+    CloseConnection,
+    Completion,
+    Invocation,
+    OpenConnection,
+    StreamInvocation,
+)
 
 from .session_driver import JSON_HANDSHAKE, MESSAGEPACK_HANDSHAKE, Driver, connected
 
@@ -188,7 +194,6 @@ def test_a_stream_is_refused_with_an_explanation_in_its_turn() -> None:
     "message",
     [
         b'{"type":2,"invocationId":"0","item":1}',
-        b'{"type":3,"invocationId":"0","result":1}',
         b'{"type":5,"invocationId":"0"}',
         b'{"type":7}',
         b'{"type":8,"sequenceId":2}',
@@ -197,7 +202,7 @@ def test_a_stream_is_refused_with_an_explanation_in_its_turn() -> None:
     ],
 )
 def test_what_serverless_mode_has_no_use_for_is_ignored(message: bytes) -> None:
-    # recorded: json_streamitem, json_completion, json_close, json_ack, json_type_99
+    # recorded: json_streamitem, json_close, json_ack, json_type_99
     driver = connected()
 
     driver.client_sends(message + b"\x1e")
@@ -229,10 +234,17 @@ def test_a_good_message_before_garbage_is_still_answered() -> None:
     assert driver.take_written() == [b'{"type":3,"invocationId":"1","result":"ok"}\x1e', CLOSED_WITH_ERROR]
 
 
-def test_an_empty_target_is_no_message() -> None:
+@pytest.mark.parametrize(
+    "message",
+    [
+        b'{"type":1,"invocationId":"7","target":"","arguments":[]}',
+        b'{"type":4,"invocationId":"7","target":"","arguments":[]}',
+    ],
+)
+def test_an_empty_target_is_no_message(message: bytes) -> None:
     driver = connected()
 
-    driver.client_sends(b'{"type":1,"invocationId":"7","target":"","arguments":[]}\x1e')
+    driver.client_sends(message + b"\x1e")
 
     assert driver.take_written() == [CLOSED_WITH_ERROR]
     assert driver.take_calls() == [CloseConnection("the target of an invocation is empty")]
@@ -272,6 +284,83 @@ def test_a_large_message_that_is_being_handled_does_not_stop_the_reading() -> No
 
     assert len(driver.calls) == 1
     assert driver.session.reading
+
+
+def test_an_answer_to_an_invocation_of_the_service_waits_its_turn() -> None:
+    # The service handles the messages of one connection one at a time, these too.
+    driver = connected()
+
+    driver.client_sends(SLOW + b'{"type":3,"invocationId":"s1","result":42}\x1e' + FAST)
+    assert driver.results == []
+    driver.app_answers(Completion("0"))
+
+    assert driver.results == [Completion("s1", result=Raw(b"42"))]
+    assert targets(driver) == ["slow", "fast"]
+
+
+# --- streams ---
+
+STREAM = b'{"type":4,"invocationId":"7","target":"s","arguments":[1]}\x1e'
+CANCEL = b'{"type":5,"invocationId":"7"}\x1e'
+
+
+def test_a_stream_that_the_app_takes_on_is_open_from_its_call_on() -> None:
+    driver = connected(streams=True)
+
+    driver.client_sends(STREAM)
+    assert driver.take_calls() == [StreamInvocation("7", "s", Raw(b"[1]"))]
+    assert driver.session.has_stream("7"), "the app may send items before it answers"
+    driver.app_answers()
+
+    assert driver.session.has_stream("7")
+    assert not driver.session.has_stream("8")
+    assert driver.take_written() == []
+
+
+def test_a_stream_that_the_app_does_not_take_on_ends_with_its_answer() -> None:
+    driver = connected(streams=True)
+
+    driver.client_sends(STREAM)
+    driver.app_answers(Completion("7", error="no"))
+
+    assert driver.take_written() == [b'{"type":3,"invocationId":"7","error":"no"}\x1e']
+    assert not driver.session.has_stream("7")
+
+
+def test_a_stream_that_was_completed_while_its_call_ran_is_not_ended_twice() -> None:
+    driver = connected(streams=True)
+
+    driver.client_sends(STREAM)
+    assert driver.session.end_stream("7")
+    driver.app_answers(Completion("7", error="no"))
+    driver.client_sends(SLOW)
+    driver.app_answers(Completion("0"))
+
+    assert driver.take_written() == [b'{"type":3,"invocationId":"0"}\x1e']
+    assert not driver.session.end_stream("7")
+
+
+def test_a_cancelled_stream_is_closed_and_the_app_is_not_told() -> None:
+    driver = connected(streams=True)
+    driver.client_sends(STREAM)
+    driver.app_answers()
+    driver.take_calls()
+
+    driver.client_sends(CANCEL)
+
+    assert not driver.session.has_stream("7")
+    assert driver.take_calls() == []
+    assert driver.take_written() == []
+
+
+def test_a_stream_ends_with_its_connection() -> None:
+    driver = connected(streams=True)
+    driver.client_sends(STREAM)
+    driver.app_answers()
+
+    driver.client_leaves()
+
+    assert not driver.session.has_stream("7")
 
 
 # --- the end ---
