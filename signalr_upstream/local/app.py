@@ -45,6 +45,8 @@ class LocalService:
         cors_origins: browser origins, besides those of loopback, that may connect.
         lenient: check what Microsoft's emulator checks and no more: any audience, expired tokens, any api-version.
         upstream_timeout: seconds the app has to answer.
+        experimental_streams: pass ``stream()`` of clients on to the app. Microsoft has proposed that and not
+            documented it.
         connect_patience: seconds for which an app that refuses connections is taken to be restarting.
         clock: of everything that is timed; default: the system's.
 
@@ -63,6 +65,7 @@ class LocalService:
         cors_origins: Sequence[str] = (),
         lenient: bool = False,
         upstream_timeout: float = TIMEOUT,
+        experimental_streams: bool = False,
         connect_patience: float = 0.0,
         clock: Clock | None = None,
     ) -> None:
@@ -100,6 +103,7 @@ class LocalService:
             upstream=self._upstream,
             clock=self.clock,
             journal=self.journal,
+            streams=experimental_streams,
         )
         self._server: Server | None = None
 

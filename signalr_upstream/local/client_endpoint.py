@@ -39,6 +39,7 @@ class ClientEndpoint:
     Args:
         hubs: finds a hub's connections by its name in any case.
         clock: of the sessions, and of how long a negotiated token is good.
+        streams: whether the app is told of streams that clients ask for.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class ClientEndpoint:
         upstream: Upstream,
         clock: Clock,
         journal: Journal,
+        streams: bool,
     ) -> None:
         self._admission = admission
         self._hubs = hubs
         self._upstream = upstream
         self._clock = clock
         self._journal = journal
+        self._streams = streams
         self._negotiated: dict[str, tuple[str, float]] = {}  # token -> connection id, until when
         self._clients: dict[str, ClientConnection] = {}  # every live transport by its token
         self._ending = False
@@ -111,7 +114,7 @@ class ClientEndpoint:
         await send({"type": "websocket.accept"})
         client = ClientConnection(
             caller=caller,
-            session=Session(now=self._clock.time()),
+            session=Session(now=self._clock.time(), streams=self._streams),
             transport=transport,
             hub=self._hubs(caller.hub),
             upstream=self._upstream,
