@@ -90,7 +90,7 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """User and system time of the process and, for gunicorn, its worker."""
-        return sum(_cpu_seconds(pid) for pid in [self.process.pid, *_children(self.process.pid)])
+        return sum(cpu_seconds(pid) for pid in [self.process.pid, *_children(self.process.pid)])
 
     def verify(self) -> None:
         """Look at the answers before they are timed: here, and at every answer of a run of wrk's own."""
@@ -163,7 +163,7 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICK
 
