@@ -17,6 +17,7 @@ from ..connection_string import is_loopback
 from ..errors import SignalRError, TokenError
 from ..protocol.rest import check_name
 from .clock import Clock
+from .faults import FAULT_HEADER, Faults
 
 MAX_TOKEN = 4096
 """Characters: what Microsoft's SDK allows for a token that travels in a URL."""
@@ -82,6 +83,7 @@ class Admission:
         cors_origins: browser origins besides those of loopback.
         lenient: take what Microsoft's emulator takes: any audience, expired tokens, any hub name.
         clock: what tells whether a token has expired.
+        faults: whom to refuse on purpose.
     """
 
     def __init__(
@@ -92,12 +94,14 @@ class Admission:
         cors_origins: Sequence[str],
         lenient: bool,
         clock: Clock,
+        faults: Faults,
     ) -> None:
         self._keys = tuple(keys)
         self._host = host.lower()
         self._origins = frozenset(origin.rstrip("/").lower() for origin in cors_origins)
         self._lenient = lenient
         self._clock = clock
+        self._faults = faults
 
     def __repr__(self) -> str:
         return f"Admission(<{len(self._keys)} keys redacted>)"
@@ -125,10 +129,11 @@ class Admission:
         Args:
             from_query: whether ``access_token`` counts: browsers cannot set headers on a WebSocket.
         """
+        _fail("client_status", self._faults.client_status, self._faults.client_retry_after)
         token = _bearer(headers)
         if token is None and from_query:
             token = query.last("access_token")
-        claims = self._check_token(token)
+        claims = self._check_token(token, expired=self._faults.client_token_expired)
         if not self._lenient:
             hub = _hub(query)
             self._check_audience(claims, lambda path, asked: path == "/client" and asked == hub.lower())
@@ -136,7 +141,8 @@ class Admission:
 
     def check_rest(self, headers: Headers, raw_path: bytes) -> None:
         """Refuse a REST call without a good token."""
-        claims = self._check_token(_bearer(headers))
+        _fail("rest_status", self._faults.rest_status, self._faults.rest_retry_after)
+        claims = self._check_token(_bearer(headers), expired=self._faults.rest_token_expired)
         if not self._lenient:
             expected = unquote(raw_path.decode("latin-1")).lower().rstrip("/")
             self._check_audience(claims, lambda path, _: path == expected)
@@ -150,17 +156,20 @@ class Admission:
             check_name("hub", hub)
         return hub
 
-    def _check_token(self, token: str | None) -> dict[str, Any]:
+    def _check_token(self, token: str | None, *, expired: bool) -> dict[str, Any]:
         if token is None:
             raise _unauthorized("There is no bearer token.", challenge="Bearer")
         if len(token) > MAX_TOKEN and not self._lenient:
             raise _unauthorized(f"The token is longer than {MAX_TOKEN} characters.")
         try:
-            return decode_token(
+            claims = decode_token(
                 token, self._keys, now=None if self._lenient else self._clock.time(), audiences=None
             )
         except TokenError as error:
             raise _unauthorized(str(error)) from None
+        if expired:
+            raise _unauthorized("The token expired: a fault is switched on that makes it so.")
+        return claims
 
     def _check_audience(self, claims: Mapping[str, Any], fits: Callable[[str, str], bool]) -> None:
         """An audience is a URL of this service, with or without port; ``fits`` judges its path and hub."""
@@ -176,6 +185,12 @@ class Admission:
             if fits(unquote(path).lower().rstrip("/"), (Query(query.encode()).last("hub") or "").lower()):
                 return
         raise _unauthorized("The audience is invalid: it must be the URL of this request, on this service.")
+
+
+def _fail(fault: str, status: int | None, retry_after: int) -> None:
+    if status is not None:
+        wait = {"Retry-After": str(retry_after)} if status in (429, 503) else {}
+        raise Refused(status, f"The fault {fault} is switched on.", **{FAULT_HEADER: fault}, **wait)
 
 
 def _hub(query: Query) -> str:

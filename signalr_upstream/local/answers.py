@@ -1,7 +1,7 @@
 """Answers of the local service that are no success, and what pages of other origins need to see any."""
 
 from collections.abc import Mapping
-from http import HTTPStatus
+from http.client import responses
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,7 +14,7 @@ from .admission import Refused
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Spec: https://www.rfc-editor.org/rfc/rfc9457"""
-    content: dict[str, Any] = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    content: dict[str, Any] = {"title": responses.get(status, "Error"), "status": status, "detail": detail}
     return JSONResponse(content, status, headers, media_type="application/problem+json")
 
 

@@ -22,6 +22,7 @@ from .client_connection import ClientConnection
 from .client_endpoint import ClientEndpoint
 from .clock import Clock, SystemClock
 from .connections import Hub
+from .faults import Faults, pause
 from .journal import Journal, RestCall, UpstreamCall
 from .recording import record
 from .rest import Absent, RestApi, check_content_type
@@ -83,6 +84,7 @@ class LocalService:
         self._port = port
         self.clock = clock or SystemClock()
         self.journal = Journal(self.clock)
+        self.faults = Faults()
         self._upstream = Upstream(
             app=app,
             template=upstream,
@@ -91,9 +93,15 @@ class LocalService:
             timeout=upstream_timeout,
             connect_patience=connect_patience,
             journal=self.journal,
+            faults=self.faults,
         )
         self._admission = Admission(
-            keys=self._keys, host=host, cors_origins=cors_origins, lenient=lenient, clock=self.clock
+            keys=self._keys,
+            host=host,
+            cors_origins=cors_origins,
+            lenient=lenient,
+            clock=self.clock,
+            faults=self.faults,
         )
         self._hubs: dict[str, Hub[ClientConnection]] = {}
         self._rest = RestApi(self.hub, lenient=lenient, clock=self.clock)
@@ -104,6 +112,7 @@ class LocalService:
             clock=self.clock,
             journal=self.journal,
             streams=experimental_streams,
+            faults=self.faults,
         )
         self._server: Server | None = None
 
@@ -199,9 +208,13 @@ class LocalService:
         async def serve(receive: Receive, send: Send) -> None:
             await self._serve(scope, headers, receive, send)
 
-        if scope["type"] == "websocket" or is_preflight(scope, headers) or _is_of_clients(scope):
+        if scope["type"] == "websocket" or _is_of_clients(scope):
+            await pause(self.clock, self.faults.client_latency)
+            await serve(receive, send)
+        elif is_preflight(scope, headers):
             await serve(receive, send)
         else:
+            await pause(self.clock, self.faults.rest_latency)
             await record(self.journal, scope, receive, send, serve)
 
     async def _serve(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:

@@ -41,6 +41,7 @@ class AsgiWriter:
         self._unsent_size = 0
         self._writer: asyncio.Task[None] | None = None
         self._closing = False
+        self._aborted = False
         self._reading: asyncio.Timeout | None = None  # ends the reading of a client that is cut off
 
     async def serve(self, reading: Awaitable[None], connection: ClientConnection) -> None:
@@ -49,7 +50,8 @@ class AsgiWriter:
             async with asyncio.timeout(None) as self._reading:
                 await reading
         except TimeoutError:
-            _log.warning("%r does not read what is sent to it, and is cut off", connection)
+            if not self._aborted:
+                _log.warning("%r does not read what is sent to it, and is cut off", connection)
         finally:
             self._closing = True
             if self._writer is not None:
@@ -76,6 +78,22 @@ class AsgiWriter:
         self._closing = True
         if self._writer is not None:
             self._cut_off(self._close_patience)
+
+    def abort(self) -> None:
+        """End the transport without a word, as a network does that breaks."""
+        self._aborted = self._closing = True
+        self._unsent.clear()
+        self._cut_off(0)
+
+    def hold_back(self, released: asyncio.Event) -> None:
+        """Write nothing until ``released`` is set, as if the client did not read."""
+        send = self._send
+
+        async def held_send(message: asgi.Message) -> None:
+            await released.wait()
+            await send(message)
+
+        self._send = held_send
 
     def _cut_off(self, delay: float) -> None:
         """End the reading in ``delay`` seconds, if it has not ended until then."""

@@ -19,6 +19,7 @@ from .admission import Admission, Query, Refused, read_claims
 from .client_connection import ClientConnection
 from .clock import Clock
 from .connections import Hub
+from .faults import Faults
 from .journal import Journal
 from .session import Session
 from .upstream import Caller, Upstream
@@ -51,6 +52,7 @@ class ClientEndpoint:
         clock: Clock,
         journal: Journal,
         streams: bool,
+        faults: Faults,
     ) -> None:
         self._admission = admission
         self._hubs = hubs
@@ -58,6 +60,7 @@ class ClientEndpoint:
         self._clock = clock
         self._journal = journal
         self._streams = streams
+        self._faults = faults
         self._negotiated: dict[str, tuple[str, float]] = {}  # token -> connection id, until when
         self._clients: dict[str, ClientConnection] = {}  # every live transport by its token
         self._ending = False
@@ -124,7 +127,8 @@ class ClientEndpoint:
         self._clients[token] = client
         self._journal.opened(caller.connection_id, "WebSockets")
         try:
-            await transport.serve(receive, client)
+            with self._faults.reaching(caller.connection_id, transport):
+                await transport.serve(receive, client)
             self._journal.closed(caller.connection_id)
             await client.finished()
         finally:

@@ -5,6 +5,7 @@ went wrong is said in the error of its completion, and logged.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 import starlette.types as asgi
+from msgspec import structs
 
 from ..auth import sign_connection
 from ..errors import ConfigurationError
@@ -28,6 +30,7 @@ from ..protocol.messages import (
 )
 from ..protocol.path import DEFAULT_PATTERN, expand_template
 from .clock import SystemClock
+from .faults import FAULT_HEADER, Faults, pause
 from .journal import Journal, UpstreamCall
 
 TIMEOUT = 100.0
@@ -87,6 +90,7 @@ class Upstream:
         connect_patience: seconds for which a refused connection is tried again, since the app may be restarting.
         transport: how HTTP requests travel; for tests.
         journal: where the calls are noted.
+        faults: what is to go wrong.
 
     Raises:
         ConfigurationError: the template is no URL.
@@ -103,6 +107,7 @@ class Upstream:
         connect_patience: float = 0.0,
         transport: httpx.AsyncBaseTransport | None = None,
         journal: Journal | None = None,
+        faults: Faults | None = None,
     ) -> None:
         if app is not None:
             template = _IN_PROCESS + DEFAULT_PATTERN
@@ -115,6 +120,7 @@ class Upstream:
         self._timeout = timeout
         self._patience = connect_patience
         self._journal = journal or Journal(SystemClock())
+        self._faults = faults or Faults()
         # A bare transport: a client would log URLs, follow redirects with the signature, and use proxies.
         self._transport = transport or httpx.AsyncHTTPTransport(trust_env=False, limits=httpx.Limits())
 
@@ -192,11 +198,30 @@ class Upstream:
             category=category,
             event=event,
             request=self._journal.request("POST", url, headers, body),
-            start=self._journal.clock.time(),
+            start=0.0,
         )
+        if self._faults.upstream_duplicate:
+            await self._deliver(structs.replace(call), headers, body)
+        return await self._deliver(call, headers, body)
+
+    async def replay(self, call: UpstreamCall) -> UpstreamCall:
+        """Make a call of the journal once more, signed anew. Its answer goes to nobody but the journal."""
+        signature = sign_connection(call.connection_id, self._keys).encode()
+        headers = [
+            (name, signature if name.lower() == wire.SIGNATURE else value)
+            for name, value in call.request.headers
+        ]
+        again = structs.replace(call, answer=None, error=None, seconds=None)
+        with contextlib.suppress(_UnreachableError):
+            await self._deliver(again, headers, call.request.body)
+        return again
+
+    async def _deliver(self, call: UpstreamCall, headers: list[tuple[bytes, bytes]], body: bytes) -> _Answer:
+        """One delivery of an event, noted in the journal."""
+        call.start = self._journal.clock.time()
         self._journal.upstream_called(call)
         try:
-            answer = await self._attempt(url, headers, body)
+            answer = await self._attempt(call.request.url, headers, body)
         except _UnreachableError as error:
             self._journal.upstream_answered(call, str(error))
             raise
@@ -207,6 +232,9 @@ class Upstream:
         return answer
 
     async def _attempt(self, url: str, headers: list[tuple[bytes, bytes]], body: bytes) -> _Answer:
+        await pause(self._journal.clock, self._faults.upstream_latency)
+        if self._faults.upstream_status is not None:
+            return _Answer(self._faults.upstream_status, [(FAULT_HEADER.encode(), b"upstream_status")], b"")
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._exchange(httpx.Request("POST", url, headers=headers, content=body))

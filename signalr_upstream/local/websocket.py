@@ -3,6 +3,8 @@
 Text and binary are taken alike, since clients mix them; what is sent is text for JSON and binary for MessagePack.
 """
 
+import asyncio
+
 import starlette.types as asgi
 
 from .asgi_writer import CLOSE_PATIENCE, MAX_UNSENT, AsgiWriter
@@ -40,6 +42,14 @@ class WebSocketTransport:
     def hang_up(self) -> None:
         """Close with code 1000 after what was written."""
         self._writer.finish({"type": "websocket.close", "code": NORMAL_CLOSURE})
+
+    def abort(self) -> None:
+        """End without a close frame, as a network does that breaks."""
+        self._writer.abort()
+
+    def hold_back(self, released: asyncio.Event) -> None:
+        """Write nothing until ``released`` is set, as if the client did not read."""
+        self._writer.hold_back(released)
 
 
 async def _read(receive: asgi.Receive, connection: ClientConnection) -> None:

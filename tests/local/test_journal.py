@@ -12,7 +12,7 @@ from msgspec import Raw
 from starlette.types import Message, Scope
 
 from signalr_upstream import Context, Hub, UpstreamApp
-from signalr_upstream.auth import encode_token
+from signalr_upstream.auth import encode_token, sign_connection
 from signalr_upstream.local import LocalService
 from signalr_upstream.local.clock import ManualClock
 from signalr_upstream.local.journal import Answer, Journal, RestCall, UpstreamCall
@@ -316,3 +316,40 @@ async def test_a_rest_call_whose_caller_left_has_no_answer() -> None:
     [call] = service.rest_calls
     assert (call.request.url, call.request.body) == ("/api/hubs/chat/:send", b'{"tar')
     assert (call.answer, sent) == (None, [])
+
+
+async def test_a_replay_is_the_same_call_signed_anew() -> None:
+    journal = Journal(ManualClock(1000.0))
+    requests: list[httpx.Request] = []
+
+    class Recorder(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            requests.append(request)
+            return httpx.Response(204)
+
+    def make(key: str) -> Upstream:
+        return Upstream(
+            template="http://localhost/{event}", keys=[key], transport=Recorder(), journal=journal
+        )
+
+    await make(KEY).call(ANN, Invocation("echo", Raw(b"[1]"), "0"), binary=False)
+    again = await make("n" * 44).replay(journal.upstream_calls[0])
+
+    first, second = requests
+    assert (first.url, first.content) == (second.url, second.content)
+    changed = {name for name, value in first.headers.raw if (name, value) not in second.headers.raw}
+    assert changed == {b"X-ASRS-Signature"}
+    assert second.headers["X-ASRS-Signature"] == sign_connection("c1", ["n" * 44])
+    assert journal.upstream_calls[1:] == [again]
+    assert again.answer is not None
+    assert again.answer.status == 204
+
+
+async def test_a_replay_that_fails_says_why_in_the_journal() -> None:
+    journal = Journal(ManualClock(1000.0))
+    _, upstream = failing(journal, httpx.ConnectError("refused"))
+    await upstream.call(ANN, Invocation("echo", Raw(b"[]")), binary=False)
+
+    again = await upstream.replay(journal.upstream_calls[0])
+
+    assert again.error == "the app at http://localhost failed: nothing listens there"
