@@ -10,6 +10,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -44,6 +45,23 @@ BODY_TIMEOUT = 10.0
 """Seconds. The service sends header and body together; only a slow or hostile caller takes longer."""
 HANDLER_TIMEOUT = 30.0
 """Seconds. A client waits for its answer, and behind it waits its connection's next message."""
+
+
+class Connection(Struct, frozen=True):
+    """Which service an app uses.
+
+    Attributes:
+        connection_string: one, several, or None for what the environment says.
+        transport: how REST calls travel; None: over httpx.
+        overrides_all: whether it counts for the hubs that name another connection setting, too.
+    """
+
+    connection_string: str | Sequence[str] | None = None
+    transport: Transport | None = None
+    overrides_all: bool = False
+
+    def __repr__(self) -> str:
+        return "<Connection redacted>"
 
 
 class UpstreamApp(Starlette):
@@ -117,12 +135,10 @@ class UpstreamApp(Starlette):
         self.insecure = insecure
         self.draining = False
         self._application = application
-        self._connection_string = connection_string
-        self._overrides_all = False
+        self._connection = Connection(connection_string)
         self._upstream_keys = tuple(upstream_keys)
         self._seal_key = seal_key
         self._http_client = http_client
-        self._transport: Transport | None = None
         self._clients: dict[str, ServiceClient] = {}  # by setting, as the next
         self._services: dict[str, Service] = {}
         self._user_lifespan = lifespan
@@ -200,13 +216,20 @@ class UpstreamApp(Starlette):
         self, connection_string: str | Sequence[str], transport: Transport | None = None
     ) -> Self:
         """Use another service for every hub: the seam of ``dev``, the local service and tests. Returns the app."""
-        self._connection_string = connection_string
-        self._overrides_all = True
-        self._transport = transport
+        self.connection = Connection(connection_string, transport, overrides_all=True)
+        return self
+
+    @property
+    def connection(self) -> Connection:
+        """The service that this app uses; what is set here is used from the next call on."""
+        return self._connection
+
+    @connection.setter
+    def connection(self, connection: Connection) -> None:
+        self._connection = connection
         self._clients.clear()
         self._services.clear()
         self._routes.forget()
-        return self
 
     def check_keys(self) -> None:
         """Raise if some hub could not be served.
@@ -264,13 +287,13 @@ class UpstreamApp(Starlette):
     def _client_of(self, hub: Hub) -> ServiceClient:
         setting = self._setting_of(hub)
         if setting not in self._clients:
-            given = self._connection_string if setting == DEFAULT_SETTING else None
+            given = self._connection.connection_string if setting == DEFAULT_SETTING else None
             self._clients[setting] = ServiceClient(
                 endpoints=Endpoints.load(
                     given, environ=os.environ, name=setting, upstream_keys=self._upstream_keys
                 ),
                 application=self._application,
-                transport=self._transport,
+                transport=self._connection.transport,
                 http_client=self._http_client,
             )
         return self._clients[setting]
@@ -289,7 +312,7 @@ class UpstreamApp(Starlette):
         return self._services[setting]
 
     def _setting_of(self, hub: Hub) -> str:
-        return DEFAULT_SETTING if self._overrides_all else hub.connection
+        return DEFAULT_SETTING if self._connection.overrides_all else hub.connection
 
 
 def _verify_nothing(endpoints: Endpoints) -> Callable[[bytes, bytes], Endpoint | None]:

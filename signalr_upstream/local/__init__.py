@@ -1,5 +1,16 @@
 """A SignalR service on this machine, so that apps can be developed and tested without Azure."""
 
 from .app import LocalService
+from .clock import ManualClock
+from .in_process_client import DisconnectedError, InProcessClient, NothingCameError, Received
+from .in_process_socket import NotAdmittedError
 
-__all__ = ["LocalService"]
+__all__ = [
+    "DisconnectedError",
+    "InProcessClient",
+    "LocalService",
+    "ManualClock",
+    "NotAdmittedError",
+    "NothingCameError",
+    "Received",
+]

@@ -6,16 +6,17 @@ Its ASGI app serves negotiate, the clients' transports and the REST API; ``async
 import secrets
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..connection_string import counts_as_none, is_loopback
+from ..connection_string import counts_as_none, is_loopback, parse_connection_string
 from ..errors import ConfigurationError, SignalRError
 from ..protocol import rest as api
+from ..transport import Transport
 from .admission import Admission, Query, Refused
 from .answers import is_preflight, preflight, problem, send_refusal, with_cors
 from .client_connection import ClientConnection
@@ -23,26 +24,32 @@ from .client_endpoint import ClientEndpoint
 from .clock import Clock, SystemClock
 from .connections import Hub
 from .faults import Faults, pause
+from .hosted_app import HostedApp
+from .in_process import InProcess, InProcessTransport
 from .journal import Journal, RestCall, UpstreamCall
 from .recording import record
 from .rest import Absent, RestApi, check_content_type
-from .server import Server
 from .upstream import TIMEOUT, Upstream
+
+if TYPE_CHECKING:
+    from .server import Server
 
 
 class LocalService:
     """A SignalR service on this machine.
 
-    ``async with LocalService(app) as service:`` serves on a free port of loopback and points the app at itself.
+    ``async with LocalService(app) as service:`` serves on a free port of loopback. Every ``UpstreamApp`` that the
+    app is or has mounted sends here meanwhile, and to its own service again afterwards.
 
     Args:
-        app: an ASGI app in this process that takes the upstream calls. If it is an ``UpstreamApp``, its sends come
-            here.
+        app: an ASGI app in this process that takes the upstream calls.
+        lifespan: whether to run the lifespan of ``app``, as a server would; False where somebody else does.
         upstream: instead, the URL template of an app elsewhere:
             ``"http://localhost:8080/{hub}/{category}/{event}"``.
         keys: access keys; default: one that nobody knows.
         host: address to listen on. Other than loopback it needs ``keys`` of one's own.
-        port: 0 means a free one.
+        port: 0 means a free one, None that nothing listens: clients are those of ``connect``, and the app must be
+            in this process. Only a port needs the packages of the extra ``local``.
         cors_origins: browser origins, besides those of loopback, that may connect.
         lenient: check what Microsoft's emulator checks and no more: any audience, expired tokens, any api-version.
         upstream_timeout: seconds the app has to answer.
@@ -50,6 +57,10 @@ class LocalService:
             documented it.
         connect_patience: seconds for which an app that refuses connections is taken to be restarting.
         clock: of everything that is timed; default: the system's.
+
+    Attributes:
+        connect, connect_via: connect a client without a socket; see ``InProcess``.
+        settled: wait until the app has answered all that clients have sent.
 
     Raises:
         ConfigurationError: options that cannot work or are not safe.
@@ -59,10 +70,11 @@ class LocalService:
         self,
         app: ASGIApp | None = None,
         *,
+        lifespan: bool = True,
         upstream: str | None = None,
         keys: Sequence[str] | None = None,
         host: str = "127.0.0.1",
-        port: int = 0,
+        port: int | None = 0,
         cors_origins: Sequence[str] = (),
         lenient: bool = False,
         upstream_timeout: float = TIMEOUT,
@@ -79,14 +91,14 @@ class LocalService:
                 f"{host} can be reached by others: give the local service keys of your own"
             )
         self._keys = tuple(keys or (secrets.token_urlsafe(33),))  # 44 characters, as Azure's
-        self._app = app
+        self._app = None if app is None else HostedApp(app, lifespan=lifespan)
         self._host = host
         self._port = port
         self.clock = clock or SystemClock()
         self.journal = Journal(self.clock)
         self.faults = Faults()
         self._upstream = Upstream(
-            app=app,
+            app=self._app,
             template=upstream,
             keys=self._keys,
             lenient=lenient,
@@ -114,6 +126,18 @@ class LocalService:
             streams=experimental_streams,
             faults=self.faults,
         )
+        self._in_process = InProcess(
+            self.asgi,
+            app=self._app,
+            endpoint=lambda: parse_connection_string(self.connection_string),
+            clients=self._clients,
+            clock=self.clock,
+            journal=self.journal,
+        )
+        self.connect = self._in_process.connect
+        self.connect_via = self._in_process.connect_via
+        self.settled = self._in_process.settled
+        self._transport: InProcessTransport | None = None
         self._server: Server | None = None
 
     def __repr__(self) -> str:
@@ -123,8 +147,8 @@ class LocalService:
 
     @property
     def port(self) -> int:
-        """The port it serves on; while it does not, the one it was given."""
-        return self._server.port if self._server is not None else self._port
+        """The port it serves on; while it does not, the one it was given; 0 if there is none."""
+        return self._server.port if self._server is not None else self._port or 0
 
     @property
     def url(self) -> str:
@@ -147,6 +171,11 @@ class LocalService:
         """The connections of a hub, by its name in any case."""
         return self._hubs.setdefault(name.lower(), Hub())
 
+    @property
+    def transport(self) -> Transport | None:
+        """For a ``ServiceClient`` of one's own, where nothing listens; None where something does."""
+        return self._transport
+
     # --- what has happened -----------------------------------------------------------------------------------
 
     @property
@@ -162,17 +191,25 @@ class LocalService:
     # --- life ------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        try:
+            await self._open_port()
+            if self._app is not None:
+                self._app.connect(self.connection_string, self._transport)
+                await self._app.startup()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def _open_port(self) -> None:
+        if self._port is None:
+            self._transport = InProcessTransport(self.asgi)
+            return
+        from .server import Server  # noqa: PLC0415 - needs the extra "local"
+
         server = Server(self.asgi, host=self._host, port=self._port)
         await server.start()
         self._server = server
-        connect = getattr(self._app, "connected_to", None)
-        if connect is not None:
-            try:
-                connect(self.connection_string)
-            except BaseException:
-                await self.aclose()
-                raise
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -181,11 +218,20 @@ class LocalService:
 
     async def aclose(self) -> None:
         """Send every client away, tell the app, and close the port. What comes back meanwhile is refused."""
-        await self._clients.aclose()
-        if self._server is not None:
-            await self._server.stop()
-            self._server = None
-        await self._upstream.aclose()
+        try:
+            await self._clients.aclose()
+            await self._in_process.end()
+            if self._app is not None:
+                await self._app.shutdown()
+        finally:
+            if self._server is not None:
+                await self._server.stop()
+                self._server = None
+            if self._transport is not None:
+                self._transport.end()
+            await self._upstream.aclose()
+            if self._app is not None:
+                self._app.restore()
 
     # --- ASGI ------------------------------------------------------------------------------------------------
 

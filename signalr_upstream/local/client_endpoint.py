@@ -81,6 +81,12 @@ class ClientEndpoint:
                 client.cancel()
             await asyncio.wait(ends)
 
+    async def settled(self, connection_id: str | None = None) -> None:
+        """Wait until the app has answered all that has been sent so far, by one client or by all of them."""
+        for client in list(self._clients.values()):
+            if connection_id in (None, client.connection_id):
+                await client.finished()
+
     def negotiate(self, request: Request, query: Query) -> Response:
         """Answer ``POST /client/negotiate``."""
         if request.method != "POST":

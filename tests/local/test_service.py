@@ -329,7 +329,7 @@ async def test_what_a_call_leaves_in_its_context_is_not_there_in_the_next(chat: 
         await chat.app(scope, receive, send)
 
     seen: list[int] = []
-    async with LocalService(app) as service:
+    async with LocalService(app, lifespan=False) as service:
         chat.app.connected_to(service.connection_string)
         async with connect(service) as client:
             await open_session(client)
