@@ -20,7 +20,7 @@ from .client_connection import ClientConnection
 from .clock import Clock
 from .connections import Hub
 from .faults import Faults
-from .journal import Journal
+from .journal import Client, Journal
 from .session import Session
 from .upstream import Caller, Upstream
 from .websocket import WebSocketTransport
@@ -131,7 +131,15 @@ class ClientEndpoint:
             journal=self._journal,
         )
         self._clients[token] = client
-        self._journal.opened(caller.connection_id, "WebSockets")
+        self._journal.opened(
+            Client(
+                connection_id=caller.connection_id,
+                hub=caller.hub,
+                user_id=caller.user_id,
+                transport="WebSockets",
+                claims=caller.claims,
+            )
+        )
         try:
             with self._faults.reaching(caller.connection_id, transport):
                 await transport.serve(receive, client)

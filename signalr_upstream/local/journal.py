@@ -22,6 +22,9 @@ MAX_FRAMES = 10_000
 MAX_CALLS = 1_000
 """Calls that are kept, of those to the app and of those to the REST API each."""
 
+MAX_GONE = 1_000
+"""Clients that are remembered when they have gone, for the frames that are still there."""
+
 MAX_BYTES = 16 * 1024 * 1024
 """Bytes of data kept of each kind."""
 
@@ -91,6 +94,7 @@ class UpstreamCall(Struct, kw_only=True):
         start: Unix seconds.
         seconds: how long it took; None while it runs.
         number: given by the journal.
+        changed: like ``number``, and given anew when the call ends.
     """
 
     connection_id: str
@@ -103,6 +107,7 @@ class UpstreamCall(Struct, kw_only=True):
     error: str | None = None
     seconds: float | None = None
     number: int = 0
+    changed: int = 0
 
     @property
     def kept(self) -> int:
@@ -127,6 +132,29 @@ class RestCall(Struct, kw_only=True):
     def kept(self) -> int:
         """Bytes that count against the journal's limit."""
         return _kept(self.request) + _kept(self.answer)
+
+
+class Client(Struct, kw_only=True):
+    """Who has opened a transport. It is remembered for a while when it has gone.
+
+    Attributes:
+        hub: as the client wrote it.
+        transport: as negotiate calls it.
+        claims: of its token, as ``(type, value)``. They may hold secrets.
+        since: Unix seconds.
+        live: whether the transport is open.
+    """
+
+    connection_id: str
+    hub: str
+    user_id: str | None
+    transport: str
+    claims: tuple[tuple[str, str], ...] = ()
+    since: float = 0.0
+    live: bool = True
+
+    def __repr__(self) -> str:
+        return f"<Client {self.connection_id} of hub {self.hub!r}>"
 
 
 class _Entry(Protocol):
@@ -166,7 +194,7 @@ class Journal:
 
     Args:
         clock: the service's.
-        max_frames, max_calls, max_bytes, max_kept: as the constants of this module.
+        max_frames, max_calls, max_gone, max_bytes, max_kept: as the constants of this module.
     """
 
     def __init__(
@@ -175,15 +203,19 @@ class Journal:
         *,
         max_frames: int = MAX_FRAMES,
         max_calls: int = MAX_CALLS,
+        max_gone: int = MAX_GONE,
         max_bytes: int = MAX_BYTES,
         max_kept: int = MAX_KEPT,
     ) -> None:
         self.clock = clock
         self._max_kept = max_kept
+        self._max_gone = max_gone
         self._numbers = itertools.count(1)
         self._frames: _Ring[Frame] = _Ring(max_frames, max_bytes)
         self._upstream: _Ring[UpstreamCall] = _Ring(max_calls, max_bytes)
         self._rest: _Ring[RestCall] = _Ring(max_calls, max_bytes)
+        self._clients: dict[str, Client] = {}
+        self._gone: dict[str, Client] = {}
         self._watchers: set[asyncio.Event] = set()
 
     # --- what is in it ---------------------------------------------------------------------------------------
@@ -192,6 +224,10 @@ class Journal:
     def frames(self) -> list[Frame]:
         """Frames, the oldest first."""
         return list(self._frames.entries)
+
+    def newest_frames(self) -> Iterator[Frame]:
+        """Frames, the newest first; to be looked at before anything else is noted."""
+        return reversed(self._frames.entries)
 
     @property
     def upstream_calls(self) -> list[UpstreamCall]:
@@ -202,6 +238,15 @@ class Journal:
     def rest_calls(self) -> list[RestCall]:
         """Calls to the REST API, in the order in which they ended."""
         return list(self._rest.entries)
+
+    @property
+    def clients(self) -> list[Client]:
+        """Clients with an open transport, in the order in which they opened it."""
+        return list(self._clients.values())
+
+    def client(self, connection_id: str) -> Client | None:
+        """A client that is there, or was not long ago."""
+        return self._clients.get(connection_id) or self._gone.get(connection_id)
 
     @contextmanager
     def watch(self) -> Iterator[asyncio.Event]:
@@ -215,9 +260,11 @@ class Journal:
 
     # --- clients ---------------------------------------------------------------------------------------------
 
-    def opened(self, connection_id: str, transport: str) -> None:
+    def opened(self, client: Client) -> None:
         """A client has opened a transport."""
-        self._frame("opened", connection_id, transport.encode(), binary=False)
+        client.since = self.clock.time()
+        self._clients[client.connection_id] = client
+        self._frame("opened", client.connection_id, client.transport.encode(), binary=False)
 
     def received(self, connection_id: str, data: bytes, *, binary: bool) -> None:
         """A client has sent ``data``."""
@@ -229,6 +276,12 @@ class Journal:
 
     def closed(self, connection_id: str, error: str | None = None) -> None:
         """A client's transport has ended."""
+        client = self._clients.pop(connection_id, None)
+        if client is not None:
+            client.live = False
+            self._gone[connection_id] = client
+            if len(self._gone) > self._max_gone:
+                del self._gone[next(iter(self._gone))]
         self._frame("closed", connection_id, (error or "").encode(), binary=False)
 
     def _frame(self, kind: FrameKind, connection_id: str, data: bytes, *, binary: bool) -> None:
@@ -253,13 +306,14 @@ class Journal:
 
     def upstream_called(self, call: UpstreamCall) -> None:
         """The app is being called."""
-        call.number = next(self._numbers)
+        call.number = call.changed = next(self._numbers)
         self._upstream.add(call)
         self._wake()
 
     def upstream_answered(self, call: UpstreamCall, answer: Answer | str) -> None:
         """The app has answered, or it has not: then the text says why."""
         call.seconds = self.clock.time() - call.start
+        call.changed = next(self._numbers)
         if isinstance(answer, str):
             call.error = answer
         else:

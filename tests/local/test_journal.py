@@ -15,7 +15,7 @@ from signalr_upstream import Context, Hub, UpstreamApp
 from signalr_upstream.auth import encode_token, sign_connection
 from signalr_upstream.local import LocalService
 from signalr_upstream.local.clock import ManualClock
-from signalr_upstream.local.journal import Answer, Journal, RestCall, UpstreamCall
+from signalr_upstream.local.journal import Answer, Client, Journal, RestCall, UpstreamCall
 from signalr_upstream.local.upstream import Caller, Upstream
 from signalr_upstream.protocol.messages import Invocation
 
@@ -26,6 +26,16 @@ pytestmark = pytest.mark.anyio
 KEY = "k" * 44
 ANN = Caller("c1", "chat", "ann", (), "?hub=chat&access_token=s3cret")
 INVOKE = b'{"type":1,"invocationId":"0","target":"double","arguments":[21]}\x1e'
+
+
+def client(connection_id: str) -> Client:
+    return Client(
+        connection_id=connection_id,
+        hub="chat",
+        user_id="ann",
+        transport="WebSockets",
+        claims=(("su", "s3cret"),),
+    )
 
 
 def upstream_call(journal: Journal, body: bytes = b"") -> UpstreamCall:
@@ -48,7 +58,7 @@ def test_frames_are_kept_in_order_with_time_and_direction() -> None:
     clock = ManualClock(1000.0)
     journal = Journal(clock)
 
-    journal.opened("c1", "WebSockets")
+    journal.opened(client("c1"))
     clock.advance(0.5)
     journal.received("c1", b"in", binary=False)
     journal.sent("c1", b"out", binary=True)
@@ -135,7 +145,7 @@ def test_each_kind_has_a_ring_of_its_own() -> None:
 @pytest.mark.parametrize(
     "note",
     [
-        lambda journal: journal.opened("c", "WebSockets"),
+        lambda journal: journal.opened(client("c")),
         lambda journal: journal.received("c", b"", binary=False),
         upstream_call,
         lambda journal: journal.rest_called(
@@ -162,6 +172,28 @@ def test_no_secret_is_in_a_repr() -> None:
     assert "s3cret" not in repr(call)
     assert "<POST http://localhost/chat with 6 bytes>" in repr(call)
     assert "<200 with 6 bytes>" in repr(call)
+
+
+def test_clients_are_remembered_for_a_while_when_they_have_gone() -> None:
+    clock = ManualClock(1000.0)
+    journal = Journal(clock, max_gone=2)
+    for name in "abcd":
+        journal.opened(client(name))
+        clock.advance(1.0)
+
+    for name in "abc":
+        journal.closed(name)
+    journal.closed("unknown")
+
+    assert [(each.connection_id, each.since, each.live) for each in journal.clients] == [("d", 1003.0, True)]
+    remembered = [journal.client(name) for name in "abcd"]
+    assert [each and (each.connection_id, each.live) for each in remembered] == [
+        None,
+        ("b", False),
+        ("c", False),
+        ("d", True),
+    ]
+    assert "s3cret" not in repr(remembered)
 
 
 # --- what is noted ---
