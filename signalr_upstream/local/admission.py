@@ -127,7 +127,8 @@ class Admission:
         """The claims of a client's token.
 
         Args:
-            from_query: whether ``access_token`` counts: browsers cannot set headers on a WebSocket.
+            from_query: whether ``access_token`` counts where there is no Authorization header: browsers cannot set
+                one on a WebSocket or an event stream.
         """
         _fail("client_status", self._faults.client_status, self._faults.client_retry_after)
         token = _bearer(headers)
@@ -158,17 +159,17 @@ class Admission:
 
     def _check_token(self, token: str | None, *, expired: bool) -> dict[str, Any]:
         if token is None:
-            raise _unauthorized("There is no bearer token.", challenge="Bearer")
+            raise unauthorized("There is no bearer token.", challenge="Bearer")
         if len(token) > MAX_TOKEN and not self._lenient:
-            raise _unauthorized(f"The token is longer than {MAX_TOKEN} characters.")
+            raise unauthorized(f"The token is longer than {MAX_TOKEN} characters.")
         try:
             claims = decode_token(
                 token, self._keys, now=None if self._lenient else self._clock.time(), audiences=None
             )
         except TokenError as error:
-            raise _unauthorized(str(error)) from None
+            raise unauthorized(str(error)) from None
         if expired:
-            raise _unauthorized("The token expired: a fault is switched on that makes it so.")
+            raise unauthorized("The token expired: a fault is switched on that makes it so.")
         return claims
 
     def _check_audience(self, claims: Mapping[str, Any], fits: Callable[[str, str], bool]) -> None:
@@ -184,7 +185,7 @@ class Admission:
             path, _, query = rest[len(rest.split("/", 1)[0]) :].partition("?")
             if fits(unquote(path).lower().rstrip("/"), (Query(query.encode()).last("hub") or "").lower()):
                 return
-        raise _unauthorized("The audience is invalid: it must be the URL of this request, on this service.")
+        raise unauthorized("The audience is invalid: it must be the URL of this request, on this service.")
 
 
 def _fail(fault: str, status: int | None, retry_after: int) -> None:
@@ -225,12 +226,13 @@ def _bearer(headers: Headers) -> str | None:
     if not values:
         return None
     scheme, _, token = values[0].partition(" ")
-    if len(values) > 1 or scheme.lower() != "bearer":
-        raise _unauthorized("The Authorization header is not one bearer token.", challenge="Bearer")
+    if len(values) > 1 or scheme.lower() != "bearer" or not token.strip():
+        raise unauthorized("The Authorization header is not one bearer token.", challenge="Bearer")
     return token.strip()
 
 
-def _unauthorized(detail: str, *, challenge: str | None = None) -> Refused:
+def unauthorized(detail: str, *, challenge: str | None = None) -> Refused:
+    """The answer to a request without a good token."""
     described = challenge or f'Bearer error="invalid_token", error_description="{detail}"'
     return Refused(401, detail, **{"WWW-Authenticate": described})
 

@@ -19,8 +19,17 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
 
 
 async def send_refusal(error: SignalRError, scope: Scope, receive: Receive, send: Send) -> None:
-    headers = error.headers if isinstance(error, Refused) else None
-    await problem(error.status_code, str(error), headers)(scope, receive, send)
+    await problem(error.status_code, str(error), _headers(error))(scope, receive, send)
+
+
+def _headers(error: SignalRError) -> dict[str, str]:
+    return error.headers if isinstance(error, Refused) else {}
+
+
+def plain_refusal(error: SignalRError, headers: Mapping[str, str] | None = None) -> Response:
+    """An error as the clients' endpoint answers it."""
+    given = {"Content-Type": "text/plain", **(headers or {})}
+    return Response(str(error), error.status_code, given | _headers(error))
 
 
 def is_preflight(scope: Scope, headers: Headers) -> bool:

@@ -20,7 +20,7 @@ from ..transport import Transport
 from .admission import Admission, Query, Refused
 from .answers import is_preflight, preflight, problem, send_refusal, with_cors
 from .client_connection import ClientConnection
-from .client_endpoint import ClientEndpoint
+from .client_endpoint import ClientEndpoint, is_clients_path
 from .clock import Clock, SystemClock
 from .connections import Hub
 from .faults import Faults, pause
@@ -28,6 +28,7 @@ from .hosted_app import HostedApp
 from .in_process import InProcess, InProcessTransport
 from .journal import Journal, RestCall, UpstreamCall
 from .recording import record
+from .request_body import read_body
 from .rest import Absent, RestApi, check_content_type
 from .upstream import TIMEOUT, Upstream
 
@@ -125,6 +126,7 @@ class LocalService:
             journal=self.journal,
             streams=experimental_streams,
             faults=self.faults,
+            lenient=lenient,
         )
         self._in_process = InProcess(
             self.asgi,
@@ -254,7 +256,7 @@ class LocalService:
         async def serve(receive: Receive, send: Send) -> None:
             await self._serve(scope, headers, receive, send)
 
-        if scope["type"] == "websocket" or _is_of_clients(scope):
+        if scope["type"] == "websocket" or is_clients_path(scope["path"]):
             await pause(self.clock, self.faults.client_latency)
             await serve(receive, send)
         elif is_preflight(scope, headers):
@@ -265,10 +267,10 @@ class LocalService:
 
     async def _serve(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         try:
-            if scope["type"] == "websocket":
-                await self._clients.websocket(scope, headers, receive, send)
-            elif is_preflight(scope, headers):
+            if scope["type"] == "http" and is_preflight(scope, headers):
                 await preflight(headers)(scope, receive, send)
+            elif scope["type"] == "websocket" or is_clients_path(scope["path"]):
+                await self._clients(scope, receive, send)
             else:
                 response = await self._http(Request(scope, receive))
                 await response(scope, receive, send)
@@ -278,12 +280,7 @@ class LocalService:
             pass  # nobody is left to answer
 
     async def _http(self, request: Request) -> Response:
-        path = request.scope["path"].rstrip("/").lower()
         query = Query(request.scope["query_string"])
-        if path == "/client/negotiate":
-            return self._clients.negotiate(request, query)
-        if path == "/client":
-            return self._clients.http(request, query)
         raw_path: bytes = request.scope["raw_path"]
         match api.match(request.method, raw_path):
             case api.Match() as match:
@@ -296,27 +293,13 @@ class LocalService:
     async def _call(self, request: Request, match: api.Match, raw_path: bytes, query: Query) -> Response:
         if match.operation != api.HEALTH:
             self._admission.check_rest(request.headers, raw_path)
-        body = await _read_body(request, self._rest.max_body)
+        body = await read_body(request, self._rest.max_body)
         if body and match.operation.body is not api.Body.NONE:
             check_content_type(request.headers.get("content-type"))
         answer = self._rest.run(match, query, body)
         if isinstance(answer, Absent):
             return problem(404, "It does not exist.", {api.ERROR_CODE_HEADER: answer.error_code})
         return Response(status_code=answer)
-
-
-def _is_of_clients(scope: Scope) -> bool:
-    path: str = scope["path"].lower()
-    return path == "/client" or path.startswith("/client/")
-
-
-async def _read_body(request: Request, limit: int) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise Refused(413, f"The body is larger than {limit} bytes.", Connection="close")
-    return bytes(body)
 
 
 async def _lifespan(receive: Receive, send: Send, shutdown: Callable[[], Any]) -> None:

@@ -1,37 +1,65 @@
-"""The clients' endpoint: ``/client/negotiate`` answers how to connect, ``/client/`` opens a transport.
+"""The clients' endpoint: ``/client/negotiate`` answers how to connect, ``/client/`` carries the transports.
 
-A transport is known by the token that negotiate gave out, or by one made when it opens: pysignalr and signalrcore do
-not negotiate with the service.
+A connection is known by the token that negotiate gave out, or by one made when its WebSocket opens: pysignalr and
+signalrcore do not negotiate with the service. Who the client is, is fixed then; what comes later for the connection
+needs a good token again.
 """
 
 import asyncio
+import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, NamedTuple
 
-from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ..errors import HandshakeError
-from ..protocol.handshake import encode_negotiation, encode_negotiation_error, parse_negotiate_version
+from ..errors import HandshakeError, SignalRError
+from ..protocol.handshake import (
+    TRANSFER_FORMATS,
+    encode_negotiation,
+    encode_negotiation_error,
+    parse_negotiate_version,
+)
 from .admission import Admission, Query, Refused, read_claims
+from .answers import plain_refusal
 from .client_connection import ClientConnection
 from .clock import Clock
 from .connections import Hub
 from .faults import Faults
 from .journal import Client, Journal
-from .session import Session
+from .long_polling import NO_CACHE, LongPollingTransport
+from .request_body import read_body
+from .session import KEEP_ALIVE_INTERVAL, Session
+from .sse import EventStreamTransport
 from .upstream import Caller, Upstream
 from .websocket import WebSocketTransport
 
-NEGOTIATED_LIFETIME = 15.0
-"""Seconds in which a client must open a transport after negotiate; ASP.NET's number."""
+NEGOTIATED_LIFETIME = 5.0
+"""Seconds in which a client must open a transport after negotiate; Azure's number."""
+
+LENIENT_NEGOTIATED_LIFETIME = 15.0
+"""The same for Microsoft's emulator."""
 
 LAST_CALLS = 2.0
 """Seconds that calls to the app get to end when the service ends."""
 
-TRANSPORTS = ("WebSockets",)
+MAX_POST = 30_000_000
+"""Largest body of a POST in bytes: Kestrel's number. It may hold many messages."""
+
+UNKNOWN_ID = "No Connection with that ID"
+
+_Transport = WebSocketTransport | EventStreamTransport | LongPollingTransport
+
+
+_PATHS = ("/client", "/client/negotiate")
+
+
+def is_clients_path(path: str) -> bool:
+    """Whether a request is for the clients' endpoint; as in ASP.NET, case and a slash at the end do not matter."""
+    return path.rstrip("/").lower() in _PATHS
 
 
 class ClientEndpoint:
@@ -41,6 +69,7 @@ class ClientEndpoint:
         hubs: finds a hub's connections by its name in any case.
         clock: of the sessions, and of how long a negotiated token is good.
         streams: whether the app is told of streams that clients ask for.
+        lenient: give clients the time that Microsoft's emulator gives them, and do not look at when tokens expire.
     """
 
     def __init__(
@@ -53,6 +82,7 @@ class ClientEndpoint:
         journal: Journal,
         streams: bool,
         faults: Faults,
+        lenient: bool,
     ) -> None:
         self._admission = admission
         self._hubs = hubs
@@ -61,8 +91,11 @@ class ClientEndpoint:
         self._journal = journal
         self._streams = streams
         self._faults = faults
+        self._lenient = lenient
         self._negotiated: dict[str, tuple[str, float]] = {}  # token -> connection id, until when
-        self._clients: dict[str, ClientConnection] = {}  # every live transport by its token
+        self._clients: dict[str, _Client] = {}  # every live connection by its token
+        self._leaving: set[ClientConnection] = set()  # gone; the app is being told
+        self._polled: set[asyncio.Task[None]] = set()  # a task for each connection that polls
         self._ending = False
 
     def __len__(self) -> int:
@@ -71,28 +104,61 @@ class ClientEndpoint:
     async def aclose(self) -> None:
         """Send every client away, and tell the app. What comes back meanwhile is refused."""
         self._ending = True
-        clients = list(self._clients.values())
-        for client in clients:
-            client.close()
-        if clients:
-            ends = [asyncio.create_task(client.finished()) for client in clients]
+        connections = [client.connection for client in self._clients.values()]
+        for connection in connections:
+            connection.close()
+        connections += self._leaving
+        if connections:
+            ends = [asyncio.create_task(connection.finished()) for connection in connections]
             await asyncio.wait(ends, timeout=LAST_CALLS)
-            for client in clients:
-                client.cancel()
+            for connection in connections:
+                connection.cancel()
             await asyncio.wait(ends)
+        for task in self._polled:
+            task.cancel()
+        await asyncio.gather(*self._polled, return_exceptions=True)
 
     async def settled(self, connection_id: str | None = None) -> None:
         """Wait until the app has answered all that has been sent so far, by one client or by all of them."""
-        for client in list(self._clients.values()):
-            if connection_id in (None, client.connection_id):
-                await client.finished()
+        for connection in [*(client.connection for client in self._clients.values()), *self._leaving]:
+            if connection_id in (None, connection.connection_id):
+                await connection.finished()
 
-    def negotiate(self, request: Request, query: Query) -> Response:
-        """Answer ``POST /client/negotiate``."""
-        if request.method != "POST":
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or serve a transport to its end. Errors are plain text."""
+        request = HTTPConnection(scope)
+        path = scope["path"].rstrip("/").lower()
+        try:
+            if scope["type"] == "websocket":
+                if path != "/client":
+                    raise Refused(404, "WebSockets are opened at /client/?hub=<name>.")
+                await self._websocket(self._admit(request, from_query=True), receive, send)
+                return
+            events = "text/event-stream" in request.headers.get("accept", "")
+            guest = self._admit(request, from_query=events)
+            if path == "/client/negotiate":
+                response = self._negotiate(scope["method"], guest.query)
+            elif events and scope["method"] == "GET":
+                await self._events(guest, receive, send)
+                return
+            else:
+                response = await self._message(Request(scope, receive), guest)
+        except SignalRError as error:
+            response = plain_refusal(error)
+        await response(scope, receive, send)
+
+    def _admit(self, request: HTTPConnection, *, from_query: bool) -> "_Guest":
+        if self._ending:  # clients that were sent away reconnect at once
+            raise Refused(503, "The local service is ending.")
+        query = Query(request.scope["query_string"])
+        claims = self._admission.check_client(request.headers, query, from_query=from_query)
+        return _Guest(query, claims, math.inf if self._lenient else claims["exp"])
+
+    # --- negotiate -------------------------------------------------------------------------------------------
+
+    def _negotiate(self, method: str, query: Query) -> Response:
+        if method != "POST":
             raise Refused(405, "negotiate is POST.", Allow="POST")
-        self._check_open()
-        self._admission.check_client(request.headers, query, from_query=False)
         try:
             version = parse_negotiate_version(query.last("negotiateversion"))
         except HandshakeError as error:
@@ -100,74 +166,182 @@ class ClientEndpoint:
         connection_id = _new_id()
         token = _new_id() if version else connection_id
         now = self._clock.time()
+        lifetime = LENIENT_NEGOTIATED_LIFETIME if self._lenient else NEGOTIATED_LIFETIME
         self._negotiated = {key: entry for key, entry in self._negotiated.items() if now < entry[1]}
-        self._negotiated[token] = (connection_id, now + NEGOTIATED_LIFETIME)
+        self._negotiated[token] = (connection_id, now + lifetime)
         body = encode_negotiation(
-            connection_id=connection_id, connection_token=token, version=version, transports=TRANSPORTS
+            connection_id=connection_id,
+            connection_token=token,
+            version=version,
+            transports=tuple(TRANSFER_FORMATS),
         )
         return Response(body, media_type="application/json")
 
-    def http(self, request: Request, query: Query) -> Response:
-        """Answer a request to ``/client/`` that is no WebSocket's."""
-        self._admission.check_client(request.headers, query, from_query=False)
-        raise Refused(404, "The local service speaks WebSockets only so far; this was no WebSocket request.")
+    # --- transports ------------------------------------------------------------------------------------------
 
-    async def websocket(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
-        """Serve one WebSocket to its end."""
-        if scope["path"].rstrip("/").lower() != "/client":
-            raise Refused(404, "WebSockets are opened at /client/?hub=<name>.")
-        query = Query(scope["query_string"])
-        token, caller = self._identify(headers, query)
+    async def _websocket(self, guest: "_Guest", receive: Receive, send: Send) -> None:
+        token = guest.query.last("id")
+        if token is None:  # pysignalr and signalrcore do not negotiate with the service
+            token = _new_id()
+            self._negotiated[token] = (token, math.inf)
+        caller = self._caller(guest, token, WebSocketTransport.name)
         await receive()  # websocket.connect
         transport = WebSocketTransport(send)
         await send({"type": "websocket.accept"})
-        client = ClientConnection(
+        client = self._open(token, caller, transport)
+        await self._serve(token, client, partial(transport.serve, receive, client.connection))
+
+    async def _events(self, guest: "_Guest", receive: Receive, send: Send) -> None:
+        token = _required_id(guest.query)
+        caller = self._caller(guest, token, EventStreamTransport.name)
+        transport = EventStreamTransport(send)
+        client = self._open(token, caller, transport, text_only=True)
+        end = self._clock.call_at(guest.expires, transport.hang_up)
+        await self._serve(token, client, partial(transport.serve, receive, client.connection))
+        end.cancel()
+
+    async def _message(self, request: Request, guest: "_Guest") -> Response:
+        match request.method:
+            case "GET":
+                try:
+                    return await self._poll(guest, request.receive)
+                except SignalRError as error:
+                    return plain_refusal(error, NO_CACHE)
+            case "POST":
+                return await self._post(request, _required_id(guest.query))
+            case "DELETE":
+                return self._delete(_required_id(guest.query))
+            case _:
+                raise Refused(405, "The method is not allowed here.", Allow="GET, POST, DELETE")
+
+    async def _poll(self, guest: "_Guest", receive: Receive) -> Response:
+        token = _required_id(guest.query)
+        client = self._clients.get(token)
+        transport = client and client.transport
+        if not isinstance(transport, LongPollingTransport):
+            caller = self._caller(guest, token, LongPollingTransport.name)
+            transport = LongPollingTransport(clock=self._clock)
+            # Polls show by themselves that the service is there: no pings, as ASP.NET
+            client = self._open(token, caller, transport, keep_alive=math.inf)
+            serving = self._serve(token, client, partial(transport.serve, client.connection))
+            task = asyncio.create_task(serving)
+            self._polled.add(task)
+            task.add_done_callback(self._polled.discard)
+        return await transport.poll(receive, until=guest.expires)
+
+    async def _post(self, request: Request, token: str) -> Response:
+        client = self._find(token)
+        if isinstance(client.transport, WebSocketTransport):
+            raise Refused(405, "POST requests are not allowed for WebSocket connections.", Allow="GET")
+        async with client.posting:
+            body = await read_body(request, MAX_POST)
+            client = self._find(token)  # it may have gone meanwhile
+            client.connection.receive(body)
+            await client.connection.readable.wait()
+        return _plain(200)
+
+    def _delete(self, token: str) -> Response:
+        client = self._find(token)
+        if not isinstance(client.transport, LongPollingTransport):
+            raise Refused(400, "Cannot terminate this connection using the DELETE endpoint.")
+        client.transport.end()
+        return _plain(202)
+
+    # --- connections -----------------------------------------------------------------------------------------
+
+    def _caller(self, guest: "_Guest", token: str, transport: str) -> Caller:
+        """Who opens a transport; its token is used up."""
+        hub = self._admission.hub_name(guest.query)
+        if (client := self._clients.get(token)) is not None:
+            if client.transport.name != transport:
+                raise Refused(400, "Cannot change transports mid-connection")
+            raise Refused(409, "There is a connection with this id already.")
+        connection_id, ends = self._negotiated.pop(token, ("", 0.0))
+        if self._clock.time() >= ends:
+            raise Refused(404, UNKNOWN_ID)
+        user_id, items = read_claims(guest.claims)
+        return Caller(connection_id, hub, user_id, items, f"?{guest.query.raw}")
+
+    def _open(
+        self,
+        token: str,
+        caller: Caller,
+        transport: _Transport,
+        *,
+        text_only: bool = False,
+        keep_alive: float = KEEP_ALIVE_INTERVAL,
+    ) -> "_Client":
+        session = Session(
+            now=self._clock.time(), streams=self._streams, text_only=text_only, keep_alive=keep_alive
+        )
+        connection = ClientConnection(
             caller=caller,
-            session=Session(now=self._clock.time(), streams=self._streams),
+            session=session,
             transport=transport,
             hub=self._hubs(caller.hub),
             upstream=self._upstream,
             clock=self._clock,
             journal=self._journal,
         )
-        self._clients[token] = client
         self._journal.opened(
             Client(
                 connection_id=caller.connection_id,
                 hub=caller.hub,
                 user_id=caller.user_id,
-                transport="WebSockets",
+                transport=transport.name,
                 claims=caller.claims,
             )
         )
+        client = self._clients[token] = _Client(connection, transport, asyncio.Lock())
+        return client
+
+    async def _serve(self, token: str, client: "_Client", serve: Callable[[], Awaitable[None]]) -> None:
+        """Serve a connection until its transport is gone and the app knows."""
+        connection = client.connection
         try:
-            with self._faults.reaching(caller.connection_id, transport):
-                await transport.serve(receive, client)
-            self._journal.closed(caller.connection_id)
-            await client.finished()
+            with self._faults.reaching(connection.connection_id, client.transport):
+                await serve()
         finally:
+            self._journal.closed(connection.connection_id)
             del self._clients[token]
+        self._leaving.add(connection)
+        try:
+            await connection.finished()
+        finally:
+            self._leaving.remove(connection)
 
-    def _identify(self, headers: Headers, query: Query) -> tuple[str, Caller]:
-        """Who opens a transport, and by which token."""
-        self._check_open()
-        claims = self._admission.check_client(headers, query, from_query=True)
-        hub = self._admission.hub_name(query)
-        token = query.last("id")
-        if token is None:  # pysignalr and signalrcore do not negotiate with the service
-            token = connection_id = _new_id()
-        elif token in self._clients:
-            raise Refused(409, "There is a connection with this id already.")
-        else:
-            connection_id, ends = self._negotiated.pop(token, ("", 0.0))
-            if self._clock.time() >= ends:
-                raise Refused(404, "No Connection with that ID")
-        user_id, items = read_claims(claims)
-        return token, Caller(connection_id, hub, user_id, items, f"?{query.raw}")
+    def _find(self, token: str) -> "_Client":
+        client = self._clients.get(token)
+        if client is None:
+            raise Refused(404, UNKNOWN_ID)
+        return client
 
-    def _check_open(self) -> None:
-        if self._ending:  # clients that were sent away reconnect at once
-            raise Refused(503, "The local service is ending.")
+
+class _Guest(NamedTuple):
+    """A request with a good token."""
+
+    query: Query
+    claims: dict[str, Any]
+    expires: float  # Unix seconds
+
+
+class _Client(NamedTuple):
+    """A live connection."""
+
+    connection: ClientConnection
+    transport: _Transport
+    posting: asyncio.Lock  # its POSTs are taken one by one
+
+
+def _required_id(query: Query) -> str:
+    token = query.last("id")
+    if not token:
+        raise Refused(400, "Connection ID required")
+    return token
+
+
+def _plain(status: int) -> Response:
+    return Response(status_code=status, headers={"Content-Type": "text/plain"})
 
 
 def _new_id() -> str:

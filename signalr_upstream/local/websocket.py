@@ -4,6 +4,7 @@ Text and binary are taken alike, since clients mix them; what is sent is text fo
 """
 
 import asyncio
+from typing import ClassVar
 
 import starlette.types as asgi
 
@@ -21,6 +22,8 @@ class WebSocketTransport:
         max_unsent: bytes kept while the client does not read.
         close_patience: seconds for them to be read before a close.
     """
+
+    name: ClassVar[str] = "WebSockets"
 
     def __init__(
         self, send: asgi.Send, *, max_unsent: int = MAX_UNSENT, close_patience: float = CLOSE_PATIENCE

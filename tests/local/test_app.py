@@ -1,6 +1,5 @@
 """The doors of the local service over HTTP, without a socket: hosts, origins, tokens, negotiate, REST."""
 
-import json
 import struct
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,9 +14,9 @@ from signalr_upstream.claims import Identity, client_access
 from signalr_upstream.connection_string import parse_connection_string
 from signalr_upstream.errors import ConfigurationError
 from signalr_upstream.local import LocalService
-from signalr_upstream.local import client_endpoint as module
 from signalr_upstream.local.clock import ManualClock
 
+from .http_client import HttpClient
 from .socketless import connect
 
 pytestmark = pytest.mark.anyio
@@ -146,66 +145,6 @@ async def test_a_preflight_is_answered_without_a_token(service: LocalService) ->
     del asked["Access-Control-Request-Headers"]
     plain = await http(service, Origin="http://localhost:3000").options("/client/negotiate", headers=asked)
     assert "access-control-allow-headers" not in plain.headers
-
-
-# --- negotiate ---
-
-
-@pytest.mark.parametrize(
-    ("version", "answered"), [("", 0), ("&negotiateVersion=0", 0), ("&NegotiateVersion=7", 1)]
-)
-async def test_negotiate_answers_in_the_clients_version(
-    service: LocalService, version: str, answered: int
-) -> None:
-    response = await http(service, **bearer(client_token())).post(f"/client/negotiate?hub=chat{version}")
-
-    body = response.json()
-    assert response.headers["content-type"] == "application/json"
-    assert body["negotiateVersion"] == answered
-    assert ("connectionToken" in body) == bool(answered)
-    assert [len(body["connectionId"]), body["availableTransports"]] == [
-        22,
-        [{"transport": "WebSockets", "transferFormats": ["Text", "Binary"]}],
-    ]
-
-
-async def test_a_version_that_is_none_is_an_error_that_the_client_shows(service: LocalService) -> None:
-    # recorded: negotiate_vneg, negotiate_vempty
-    client = http(service, **bearer(client_token()))
-
-    negative = await client.post("/client/negotiate?hub=chat&negotiateVersion=-1")
-    empty = await client.post("/client/negotiate?hub=chat&negotiateVersion=")
-
-    assert (negative.status_code, negative.text) == (
-        200,
-        '{"error":"The client requested version \'-1\', but the server does not support this version."}',
-    )
-    assert empty.text == '{"error":"The client requested a non-integer protocol version."}'
-
-
-async def test_negotiate_is_post(service: LocalService) -> None:
-    response = await http(service, **bearer(client_token())).get("/client/negotiate?hub=chat")
-
-    assert (response.status_code, response.headers["allow"]) == (405, "POST")
-
-
-async def test_what_is_no_websocket_request_is_told_so(service: LocalService) -> None:
-    client = http(service, **bearer(client_token()))
-
-    assert (await client.get("/client/?hub=chat")).status_code == 404
-    assert "WebSockets" in (await client.post("/client?hub=chat")).json()["detail"]
-
-
-async def test_the_ids_of_clients_that_never_came_are_forgotten() -> None:
-    clock = ManualClock(NOW)
-    service = make(clock=clock)
-    client = http(service, **bearer(client_token(exp=NOW + 1000)))
-    await client.post("/client/negotiate?hub=chat")
-    clock.advance(module.NEGOTIATED_LIFETIME)
-
-    await client.post("/client/negotiate?hub=chat")
-
-    assert len(service._clients._negotiated) == 1
 
 
 # --- tokens ---
@@ -521,8 +460,8 @@ def test_the_connection_string_names_the_host_and_port(host: str, url: str) -> N
 
 
 async def test_lifespan_is_answered_and_its_end_closes_clients(service: LocalService) -> None:
-    client = await connect(service)
-    service._clients._clients["t"] = client.connection
+    client = HttpClient(service)
+    connection = await client.open_polls()
     messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
     sent: list[Any] = []
 
@@ -535,5 +474,5 @@ async def test_lifespan_is_answered_and_its_end_closes_clients(service: LocalSer
     await service.asgi({"type": "lifespan"}, receive, send)
 
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-    assert client.gone
-    assert json.loads(client.received[0].strip(b"\x1e")) == {"type": 7, "allowReconnect": True}
+    assert len(service._clients) == 0
+    assert (await client.poll(connection).done()).status == 503

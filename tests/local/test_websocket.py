@@ -153,6 +153,19 @@ async def test_a_client_that_does_not_read_its_close_is_cut_off_too() -> None:
     await connection.finished()
 
 
+async def test_a_close_that_is_blocked_before_anybody_reads_waits_its_turn() -> None:
+    socket = Socket()
+    socket.gate.clear()
+    transport = WebSocketTransport(socket.send)
+    transport.send(b"1", binary=True)
+    transport.hang_up()
+
+    socket.gate.set()
+    await socket.settle()
+
+    assert [message["type"] for message in socket.sent] == ["websocket.send", "websocket.close"]
+
+
 @pytest.mark.parametrize("error", [OSError("gone"), RuntimeError("after close")])
 @pytest.mark.parametrize("blocked", [False, True])
 async def test_a_socket_that_is_gone_takes_nothing_more(error: Exception, blocked: bool) -> None:
