@@ -254,22 +254,20 @@ class LocalService:
             send = with_cors(send, origin)
 
         async def serve(receive: Receive, send: Send) -> None:
-            await self._serve(scope, headers, receive, send)
+            await self._serve(scope, receive, send)
 
-        if scope["type"] == "websocket" or is_clients_path(scope["path"]):
+        if scope["type"] == "http" and is_preflight(scope, headers):
+            await preflight(headers)(scope, receive, send)
+        elif scope["type"] == "websocket" or is_clients_path(scope["path"]):
             await pause(self.clock, self.faults.client_latency)
-            await serve(receive, send)
-        elif is_preflight(scope, headers):
             await serve(receive, send)
         else:
             await pause(self.clock, self.faults.rest_latency)
             await record(self.journal, scope, receive, send, serve)
 
-    async def _serve(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            if scope["type"] == "http" and is_preflight(scope, headers):
-                await preflight(headers)(scope, receive, send)
-            elif scope["type"] == "websocket" or is_clients_path(scope["path"]):
+            if scope["type"] == "websocket" or is_clients_path(scope["path"]):
                 await self._clients(scope, receive, send)
             else:
                 response = await self._http(Request(scope, receive))
