@@ -4,8 +4,11 @@ from .app import LocalService
 from .clock import ManualClock
 from .in_process_client import DisconnectedError, InProcessClient, NothingCameError, Received
 from .in_process_socket import NotAdmittedError
+from .journal import RestCall, UpstreamCall
+from .replay import Difference, replay
 
 __all__ = [
+    "Difference",
     "DisconnectedError",
     "InProcessClient",
     "LocalService",
@@ -13,4 +16,7 @@ __all__ = [
     "NotAdmittedError",
     "NothingCameError",
     "Received",
+    "RestCall",
+    "UpstreamCall",
+    "replay",
 ]

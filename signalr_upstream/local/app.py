@@ -5,6 +5,7 @@ Its ASGI app serves negotiate, the clients' transports and the REST API; ``async
 
 import secrets
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,6 +25,7 @@ from .client_endpoint import ClientEndpoint, is_clients_path
 from .clock import Clock, SystemClock
 from .connections import Hub
 from .faults import Faults, pause
+from .fixture import lines_of, write_lines
 from .hosted_app import HostedApp
 from .in_process import InProcess, InProcessTransport
 from .journal import Journal, RestCall, UpstreamCall
@@ -189,6 +191,13 @@ class LocalService:
     def rest_calls(self) -> list[RestCall]:
         """The latest calls to the REST API, in the order in which they ended."""
         return self.journal.rest_calls
+
+    def export(self, path: str | Path) -> None:
+        """Write what has happened so far to a file of JSON lines: to keep, to compare, and for ``replay``.
+
+        Tokens, signatures and cookies are left out; what was said, user ids and claims are in it.
+        """
+        write_lines(path, lines_of(self.journal))
 
     # --- life ------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,9 @@ def curl_line(call: UpstreamCall) -> str | None:
     request = call.request
     if request.size != len(request.body):
         return None
-    sign = f"printf %s {quoted(call.connection_id)} | openssl dgst -sha256 -hmac \"$ACCESS_KEY\" -r | cut -c1-64"
+    sign = (
+        f'printf %s {quoted(call.connection_id)} | openssl dgst -sha256 -hmac "$ACCESS_KEY" -r | cut -c1-64'
+    )
     words = [f"curl -i -X {request.method} {quoted(hide_url(request.url))}"]
     for name, value in hide_headers(request.headers):
         if name.lower() == wire.SIGNATURE.decode():

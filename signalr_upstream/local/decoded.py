@@ -39,7 +39,9 @@ class Message(Struct, frozen=True):
 
 def messages_in(data: bytes, *, binary: bool) -> list[Message]:
     """The messages of one transport message."""
-    if binary and not data.startswith((b'{"', b"{}")):  # the handshake is JSON, also where it travels as binary
+    if binary and not data.startswith(
+        (b'{"', b"{}")
+    ):  # the handshake is JSON, also where it travels as binary
         return _framed(data, "messagepack")
     return _framed(data, "json")
 
@@ -108,11 +110,15 @@ class _Head(Struct):
 
 
 def _not_of_the_hub(payload: bytes) -> Message | None:
-    members = {name.lower(): value for name, value in msgspec.json.decode(payload, type=dict[str, Any]).items()}
+    members = {
+        name.lower(): value for name, value in msgspec.json.decode(payload, type=dict[str, Any]).items()
+    }
     head = msgspec.convert(members, _Head)
     match head.type:
         case None:
-            return Message("Handshake", "", head.protocol or head.error or "", as_text(payload), bool(head.error))
+            return Message(
+                "Handshake", "", head.protocol or head.error or "", as_text(payload), bool(head.error)
+            )
         case 10:
             return Message("OpenConnection", "", "", as_text(payload))
         case 11:
@@ -143,9 +149,7 @@ def _members(message: HubMessage, *, binary: bool) -> dict[str, Any]:
     for field in fields(message):
         value = getattr(message, field.name)
         if value != field.default and value not in ([], {}, Raw()):
-            members[field.encode_name] = (
-                Raw(_json(value, binary=binary)) if isinstance(value, Raw) else value
-            )
+            members[field.encode_name] = Raw(_json(value, binary=binary)) if isinstance(value, Raw) else value
     return members
 
 

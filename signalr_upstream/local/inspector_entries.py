@@ -123,7 +123,9 @@ def _frame_rows(journal: Journal, frame: Frame) -> list[Row]:
     user = _user(journal, frame.connection_id)
     if frame.kind in ("opened", "closed"):
         text = hide_tokens(frame.data.decode("utf-8", "replace"))
-        return [Row(str(frame.number), frame.time, frame.kind, frame.connection_id, user, "", "", text[:MAX_TEXT])]
+        return [
+            Row(str(frame.number), frame.time, frame.kind, frame.connection_id, user, "", "", text[:MAX_TEXT])
+        ]
     return [
         Row(
             key=f"{frame.number}.{index}" if index else str(frame.number),
@@ -151,7 +153,9 @@ def _frame_details(journal: Journal, frame: Frame) -> Details:
     sections: list[Section] = []
     if frame.kind in ("opened", "closed"):
         if frame.data:
-            facts.append(("Transport" if frame.kind == "opened" else "Reason", hide_tokens(frame.data.decode())))
+            facts.append(
+                ("Transport" if frame.kind == "opened" else "Reason", hide_tokens(frame.data.decode()))
+            )
     else:
         facts.append(("Size", _size(frame.size, len(frame.data), "binary" if frame.binary else "text")))
         sections = [

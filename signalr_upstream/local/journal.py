@@ -7,14 +7,18 @@ frames do not push calls out. Requests and queries hold secrets: who shows them 
 
 import asyncio
 import itertools
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Literal
+from urllib.parse import unquote
 
 from msgspec import Struct
 
+from ..protocol import upstream as wire
+from ..protocol.messages import Completion, HubMessage, Invocation, StreamInvocation
+from .call_values import body_value, completion_of, header, is_binary, result_of, upstream_message, value_of
 from .clock import Clock
+from .ring import Ring
 
 MAX_FRAMES = 10_000
 """Frames that are kept: some minutes of a busy page, or two broadcasts to 5,000 clients."""
@@ -110,6 +114,50 @@ class UpstreamCall(Struct, kw_only=True):
     changed: int = 0
 
     @property
+    def user_id(self) -> str | None:
+        """The user on whose behalf the app was called."""
+        return header(self.request.headers, wire.USER_ID)
+
+    @property
+    def arguments(self) -> list[Any]:
+        """What the client called with, as Python's builtins; empty for ``connected`` and ``disconnected``.
+
+        Raises:
+            ProtocolError: it cannot be decoded; of long bodies only the start is kept.
+        """
+        message = self._message()
+        if isinstance(message, Invocation | StreamInvocation):
+            return list(value_of(message.arguments, binary=is_binary(self.request.headers)))
+        return []
+
+    @property
+    def status(self) -> int | None:
+        """Of the answer; None where none came."""
+        return None if self.answer is None else int(self.answer.status)
+
+    @property
+    def result(self) -> Any:
+        """What the client's ``invoke()`` resolves to; None also where it waits for nothing, or for an answer yet."""
+        completion = self._completion()
+        return None if completion is None else result_of(completion, binary=is_binary(self.request.headers))
+
+    @property
+    def failure(self) -> str | None:
+        """What the client's ``invoke()`` is rejected with, or why no answer came."""
+        completion = self._completion()
+        return self.error if completion is None else completion.error
+
+    def _message(self) -> HubMessage | None:
+        if self.category != wire.MESSAGES:
+            return None
+        return upstream_message(self.request.headers, self.request.body)
+
+    def _completion(self) -> Completion | None:
+        if self.answer is None or self.category != wire.MESSAGES:
+            return None
+        return completion_of(self.request.headers, self.request.body, self.answer.status, self.answer.body)
+
+    @property
     def kept(self) -> int:
         """Bytes that count against the journal's limit."""
         return _kept(self.request) + _kept(self.answer)
@@ -127,6 +175,30 @@ class RestCall(Struct, kw_only=True):
     start: float
     seconds: float
     number: int = 0
+
+    @property
+    def method(self) -> str:
+        """``"POST"``."""
+        return self.request.method
+
+    @property
+    def path(self) -> str:
+        """What was asked for, unescaped and without its query."""
+        return unquote(self.request.url.partition("?")[0])
+
+    @property
+    def body(self) -> Any:
+        """The request's body as Python's builtins; None where there is none.
+
+        Raises:
+            ProtocolError: it cannot be decoded; of long bodies only the start is kept.
+        """
+        return body_value(self.request.headers, self.request.body)
+
+    @property
+    def status(self) -> int | None:
+        """Of the answer; None where the caller left before it came."""
+        return None if self.answer is None else int(self.answer.status)
 
     @property
     def kept(self) -> int:
@@ -157,38 +229,6 @@ class Client(Struct, kw_only=True):
         return f"<Client {self.connection_id} of hub {self.hub!r}>"
 
 
-class _Entry(Protocol):
-    @property
-    def number(self) -> int: ...
-    @property
-    def kept(self) -> int: ...
-
-
-E = TypeVar("E", bound=_Entry)
-
-
-class _Ring(Generic[E]):
-    """The newest entries: at most so many, and at most so many bytes."""
-
-    def __init__(self, max_entries: int, max_bytes: int) -> None:
-        self.entries: deque[E] = deque()
-        self._max_entries = max_entries
-        self._max_bytes = max_bytes
-        self._bytes = 0
-
-    def add(self, entry: E) -> None:
-        self.entries.append(entry)
-        self.grow(entry.kept)
-
-    def grow(self, size: int) -> None:
-        """Entries have ``size`` bytes more. The newest one stays, whatever its size."""
-        self._bytes += size
-        while len(self.entries) > self._max_entries or (
-            self._bytes > self._max_bytes and len(self.entries) > 1
-        ):
-            self._bytes -= self.entries.popleft().kept
-
-
 class Journal:
     """The record of one service.
 
@@ -211,9 +251,9 @@ class Journal:
         self._max_kept = max_kept
         self._max_gone = max_gone
         self._numbers = itertools.count(1)
-        self._frames: _Ring[Frame] = _Ring(max_frames, max_bytes)
-        self._upstream: _Ring[UpstreamCall] = _Ring(max_calls, max_bytes)
-        self._rest: _Ring[RestCall] = _Ring(max_calls, max_bytes)
+        self._frames: Ring[Frame] = Ring(max_frames, max_bytes)
+        self._upstream: Ring[UpstreamCall] = Ring(max_calls, max_bytes)
+        self._rest: Ring[RestCall] = Ring(max_calls, max_bytes)
         self._clients: dict[str, Client] = {}
         self._gone: dict[str, Client] = {}
         self._watchers: set[asyncio.Event] = set()
@@ -247,6 +287,11 @@ class Journal:
     def client(self, connection_id: str) -> Client | None:
         """A client that is there, or was not long ago."""
         return self._clients.get(connection_id) or self._gone.get(connection_id)
+
+    @property
+    def lost(self) -> int:
+        """How many frames and calls have made room for newer ones."""
+        return self._frames.lost + self._upstream.lost + self._rest.lost
 
     @contextmanager
     def watch(self) -> Iterator[asyncio.Event]:
