@@ -37,6 +37,11 @@ EMULATOR_PORT = 8888
     multiple=True,
     help="Origin of a page, other than loopback, that may connect.",
 )
+@option(
+    "--record",
+    type=click.Path(dir_okay=False),
+    help="File to write the session to in the end, as JSON lines; what was said is in it, tokens are not.",
+)
 @loosening_flag("--allow-remote", help="Listen on an address that others can reach; needs --access-key.")
 @loosening_flag("--lenient", help="Check no more than Microsoft's emulator does.")
 def local(  # noqa: PLR0917 - click passes them by name
@@ -45,6 +50,7 @@ def local(  # noqa: PLR0917 - click passes them by name
     port: int,
     access_key: str,
     cors_origins: tuple[str, ...],
+    record: str | None,
     allow_remote: bool,
     lenient: bool,
 ) -> None:
@@ -70,17 +76,27 @@ def local(  # noqa: PLR0917 - click passes them by name
         upstream=upstream, keys=[access_key], host=host, port=port, cors_origins=cors_origins, lenient=lenient
     )
     try:
-        asyncio.run(_serve(service, upstream))
+        asyncio.run(_serve(service, upstream, record))
     except OSError as exc:
         raise click.ClickException(f"cannot listen on {host}:{port}: {exc.strerror}") from exc
 
 
-async def _serve(service: "LocalService", upstream: str) -> None:
+async def _serve(service: "LocalService", upstream: str, record: str | None) -> None:
     from .reloading import stop_on_signals  # noqa: PLC0415 - needs the extra "local"
 
     stop = stop_on_signals()
+    _write(service, record)  # that it cannot be written is to be known now
     async with service:
         click.echo(f"Local SignalR service on {service.url}")
         click.echo(f"  upstream calls go to   {upstream}")
         click.echo(f"  connection string      {service.connection_string}")
         await stop.wait()
+        _write(service, record)
+
+
+def _write(service: "LocalService", record: str | None) -> None:
+    if record is not None:
+        try:
+            service.export(record)
+        except OSError as exc:
+            raise click.ClickException(f"cannot write {record}: {exc.strerror}") from exc

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+from pathlib import Path
 
 import httpx
 import pytest
@@ -42,6 +43,27 @@ def test_a_taken_port_is_an_error() -> None:
     assert result.exit_code == 1
     assert "cannot listen on 127.0.0.1" in result.output
     assert "in use" in result.output
+
+
+def test_the_session_is_recorded_to_a_file(start: Start, port: int, tmp_path: Path) -> None:
+    record = tmp_path / "session.jsonl"
+    command = start("local", "--port", str(port), "--record", str(record))
+    command.read_until("connection string")
+    httpx.get(f"http://localhost:{port}/api/health")
+
+    command.send(signal.SIGTERM)
+    assert command.wait() == 0
+
+    assert record.read_text() == (
+        '{"signalr_upstream":"session","version":1}\n{"rest":"GET /api/health","status":200}\n'
+    )
+
+
+def test_a_file_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["local", "--port", "0", "--record", str(tmp_path / "no" / "file")])
+
+    assert result.exit_code == 1
+    assert "no/file: No such file or directory" in result.output
 
 
 @pytest.mark.parametrize(
