@@ -6,6 +6,7 @@ from .in_process_client import DisconnectedError, InProcessClient, NothingCameEr
 from .in_process_socket import NotAdmittedError
 from .journal import RestCall, UpstreamCall
 from .replay import Difference, replay
+from .templates import UpstreamTemplate
 
 __all__ = [
     "Difference",
@@ -18,5 +19,6 @@ __all__ = [
     "Received",
     "RestCall",
     "UpstreamCall",
+    "UpstreamTemplate",
     "replay",
 ]

@@ -3,6 +3,7 @@
 Its ASGI app serves negotiate, the clients' transports and the REST API; ``async with`` opens a port for it.
 """
 
+import os
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..connection_string import counts_as_none, is_loopback, parse_connection_string
@@ -32,7 +33,10 @@ from .journal import Journal, RestCall, UpstreamCall
 from .recording import record
 from .request_body import read_body
 from .rest import Absent, RestApi, check_content_type
+from .rules import Rules
+from .templates import UpstreamTemplate
 from .upstream import TIMEOUT, Upstream
+from .upstream_tokens import TokenIssuer
 
 if TYPE_CHECKING:
     from .server import Server
@@ -47,8 +51,11 @@ class LocalService:
     Args:
         app: an ASGI app in this process that takes the upstream calls.
         lifespan: whether to run the lifespan of ``app``, as a server would; False where somebody else does.
-        upstream: instead, the URL template of an app elsewhere:
-            ``"http://localhost:8080/{hub}/{category}/{event}"``.
+        upstream: instead, where an app elsewhere takes them: a URL template, such as
+            ``"http://localhost:8080/{hub}/{category}/{event}"``, a list of ``UpstreamTemplate`` of which the first
+            that fits a call counts, or the ``Path`` of a settings file, Microsoft's ``settings.json`` or a JSON
+            template of Azure's resource manager, which is read again whenever it changes. With an ``app`` they
+            say which calls it gets, and at which path.
         keys: access keys; default: one that nobody knows.
         host: address to listen on. Other than loopback it needs ``keys`` of one's own.
         port: 0 means a free one, None that nothing listens: clients are those of ``connect``, and the app must be
@@ -56,6 +63,8 @@ class LocalService:
         cors_origins: browser origins, besides those of loopback, that may connect.
         lenient: check what Microsoft's emulator checks and no more: any audience, expired tokens, any api-version.
         upstream_timeout: seconds the app has to answer.
+        retry_upstream: try a call again after 1, 3 and 5 seconds where the app could not be reached or answered 408
+            or 5xx, as the service does. The app may then get a message twice.
         experimental_streams: pass ``stream()`` of clients on to the app. Microsoft has proposed that and not
             documented it.
         connect_patience: seconds for which an app that refuses connections is taken to be restarting.
@@ -64,6 +73,11 @@ class LocalService:
     Attributes:
         connect, connect_via: connect a client without a socket; see ``InProcess``.
         settled: wait until the app has answered all that clients have sent.
+
+    A template can ask for tokens of a managed identity: ``UpstreamTemplate(..., resource="api://my-app")``. Such calls
+    bring ``Authorization: Bearer`` with a token that the service signs with a key of its own, as Microsoft Entra ID
+    would (see ``local.upstream_tokens``). Point the app's check of tokens at ``entra_authority``, whose
+    ``/.well-known/openid-configuration`` leads to the issuer and the public key.
 
     Raises:
         ConfigurationError: options that cannot work or are not safe.
@@ -74,19 +88,18 @@ class LocalService:
         app: ASGIApp | None = None,
         *,
         lifespan: bool = True,
-        upstream: str | None = None,
+        upstream: str | os.PathLike[str] | Sequence[UpstreamTemplate] | None = None,
         keys: Sequence[str] | None = None,
         host: str = "127.0.0.1",
         port: int | None = 0,
         cors_origins: Sequence[str] = (),
         lenient: bool = False,
         upstream_timeout: float = TIMEOUT,
+        retry_upstream: bool = False,
         experimental_streams: bool = False,
         connect_patience: float = 0.0,
         clock: Clock | None = None,
     ) -> None:
-        if app is not None and upstream is not None:
-            raise ConfigurationError("give the local service an app or the URL of one, not both")
         if keys is not None and (not keys or any(counts_as_none(key) for key in keys)):
             raise ConfigurationError("an access key has 32 bytes or more and is no placeholder")
         if not is_loopback(host) and keys is None:
@@ -100,13 +113,16 @@ class LocalService:
         self.clock = clock or SystemClock()
         self.journal = Journal(self.clock)
         self.faults = Faults()
+        self._tokens = TokenIssuer(lambda: self.url, self.clock)
         self._upstream = Upstream(
             app=self._app,
-            template=upstream,
+            rules=None if upstream is None else Rules(upstream),
             keys=self._keys,
             lenient=lenient,
             timeout=upstream_timeout,
             connect_patience=connect_patience,
+            retry=retry_upstream,
+            tokens=self._tokens,
             journal=self.journal,
             faults=self.faults,
         )
@@ -166,6 +182,17 @@ class LocalService:
         return f"Endpoint=http://{self._name};{port}AccessKey={self._keys[0]};Version=1.0;"
 
     @property
+    def upstream_templates(self) -> tuple[UpstreamTemplate, ...]:
+        """Where upstream calls go; the first that fits one counts. A settings file may change them."""
+        return self._upstream.rules.templates
+
+    @property
+    def entra_authority(self) -> str:
+        """The issuer of the tokens for managed identities, of version 2.0, with its tenant: what an app calls the
+        authority. Without ``/v2.0`` at its end it is that of version 1.0."""
+        return self._tokens.issuer("2.0")
+
+    @property
     def _name(self) -> str:
         if is_loopback(self._host):
             return "localhost"
@@ -207,6 +234,7 @@ class LocalService:
             if self._app is not None:
                 self._app.connect(self.connection_string, self._transport)
                 await self._app.startup()
+            self._upstream.rules.start()
         except BaseException:
             await self.aclose()
             raise
@@ -288,6 +316,9 @@ class LocalService:
 
     async def _http(self, request: Request) -> Response:
         query = Query(request.scope["query_string"])
+        document = self._tokens.document(request.scope["path"])
+        if document is not None and request.method == "GET":
+            return JSONResponse(document)
         raw_path: bytes = request.scope["raw_path"]
         match api.match(request.method, raw_path):
             case api.Match() as match:

@@ -8,7 +8,8 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 
@@ -88,3 +89,19 @@ class _ManualTimer:
     def call(self) -> None:
         if self._callback is not None:
             self._callback()
+
+
+@asynccontextmanager
+async def time_limit(clock: Clock, seconds: float) -> AsyncIterator[None]:
+    """Cancel what is inside when ``clock`` has gone on by ``seconds``.
+
+    Raises:
+        TimeoutError: it has.
+    """
+    async with asyncio.timeout(None) as timeout:
+        # A time in the past ends it as soon as the event loop comes to it.
+        timer = clock.call_at(clock.time() + seconds, lambda: timeout.reschedule(0.0))
+        try:
+            yield
+        finally:
+            timer.cancel()

@@ -1,24 +1,18 @@
-"""Calls to the upstream app: one HTTP POST an event, and what its answer means for the client.
+"""Calls to the upstream app: which URL an event goes to, what is posted, and what the answer means for the client.
 
-The app is reached by URL, or in this process with no socket between. A client that waits always gets an answer: what
-went wrong is said in the error of its completion, and logged.
+A client that waits always gets an answer: what went wrong is said in the error of its completion, and logged.
 """
 
-import asyncio
-import contextlib
 import logging
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import NamedTuple, assert_never
-from urllib.parse import urlsplit
+from typing import assert_never
 
 import httpx
 import msgspec
 import starlette.types as asgi
-from msgspec import structs
 
 from ..auth import sign_connection
-from ..errors import ConfigurationError
 from ..protocol import upstream as wire
 from ..protocol.messages import (
     CloseConnection,
@@ -28,10 +22,15 @@ from ..protocol.messages import (
     StreamInvocation,
     UpstreamMessage,
 )
-from ..protocol.path import DEFAULT_PATTERN, expand_template
+from ..protocol.path import DEFAULT_PATTERN
+from .app_transport import AppTransport
+from .attempts import Answer, Attempts, Post, UnreachableError
 from .clock import SystemClock
-from .faults import FAULT_HEADER, Faults, pause
+from .faults import Faults
 from .journal import Journal, UpstreamCall
+from .rules import Rules
+from .templates import UpstreamTemplate, origin
+from .upstream_tokens import TokenIssuer
 
 TIMEOUT = 100.0
 """Seconds an app has to answer: .NET's default, which the service and its emulator share."""
@@ -40,10 +39,11 @@ NO_STREAM = (
     "Stream failed, the app did not take it: it answers 204, and sends the items through the REST API."
 )
 
-RETRY_INTERVAL = 0.1
-"""Seconds between attempts to reach an app that is being restarted."""
+MAX_EXCERPT = 300
+"""Characters of an app's failing answer that are logged."""
 
-_IN_PROCESS = "http://app.localhost"
+IN_PROCESS = "http://app.localhost" + DEFAULT_PATTERN
+"""Where the calls for an app in this process go, if nothing else is said."""
 
 _log = logging.getLogger("signalr_upstream.local")
 
@@ -67,69 +67,86 @@ class Caller(msgspec.Struct, frozen=True):
         return f"Caller({self.connection_id!r}, hub={self.hub!r})"
 
 
-class _Answer(NamedTuple):
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
-
-
-class _UnreachableError(Exception):
-    """No answer; the text says why."""
-
-
 class Upstream:
     """The app behind the service.
 
     Args:
-        app: an ASGI app in this process.
-        template: URL with ``{hub}``, ``{category}`` and ``{event}``, if the app is elsewhere.
+        app: an ASGI app in this process, which takes the calls that the rules have a URL for.
+        rules: where calls go; default: with an app all of them to it, else none anywhere.
         keys: each makes one signature.
         lenient: pass answers on as the app wrote them, as Microsoft's emulator does, wherever the client's
-            invocation comes to an end with it.
-        timeout: seconds for one call.
+            invocation comes to an end with it, and follow redirects within the app's host.
+        timeout: seconds for one call, with all its attempts.
         connect_patience: seconds for which a refused connection is tried again, since the app may be restarting.
+        retry: try again what failed, on the service's schedule.
+        tokens: makes the tokens that templates ask for; default: an issuer that nobody knows.
         transport: how HTTP requests travel; for tests.
-        journal: where the calls are noted.
+        journal: where the calls are noted, and the clock of every timer.
         faults: what is to go wrong.
-
-    Raises:
-        ConfigurationError: the template is no URL.
     """
 
     def __init__(
         self,
         *,
         app: asgi.ASGIApp | None = None,
-        template: str | None = None,
+        rules: Rules | None = None,
         keys: Sequence[str],
         lenient: bool = False,
         timeout: float = TIMEOUT,
         connect_patience: float = 0.0,
+        retry: bool = False,
+        tokens: TokenIssuer | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         journal: Journal | None = None,
         faults: Faults | None = None,
     ) -> None:
+        journal = journal or Journal(SystemClock())
+        self.rules = rules or Rules(IN_PROCESS if app is not None else ())
         if app is not None:
-            template = _IN_PROCESS + DEFAULT_PATTERN
-            transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=("127.0.0.1", 0))
-        if template is not None:
-            _check_template(template)
-        self._template = template
-        self._keys = tuple(keys)
-        self._lenient = lenient
-        self._timeout = timeout
-        self._patience = connect_patience
-        self._journal = journal or Journal(SystemClock())
-        self._faults = faults or Faults()
+            transport = AppTransport(app)
         # A bare transport: a client would log URLs, follow redirects with the signature, and use proxies.
         self._transport = transport or httpx.AsyncHTTPTransport(trust_env=False, limits=httpx.Limits())
+        self._keys = tuple(keys)
+        self._lenient = lenient
+        self._tokens = tokens or TokenIssuer(lambda: "http://localhost", journal.clock)
+        self._attempts = Attempts(
+            self._transport,
+            journal=journal,
+            faults=faults or Faults(),
+            timeout=timeout,
+            patience=connect_patience,
+            retry=retry,
+            follow_redirects=lenient,
+        )
 
     def __repr__(self) -> str:
-        return f"<Upstream {self._where()}>"
+        return f"<Upstream with {len(self.rules.templates)} templates>"
 
     async def aclose(self) -> None:
-        """Close the connections to the app."""
+        """Close the connections to the app, and watch no settings file."""
+        await self.rules.aclose()
         await self._transport.aclose()
+
+    async def replay(self, call: UpstreamCall) -> UpstreamCall:
+        """Make a call of the journal once more, signed anew. Its answer goes to nobody but the journal."""
+        signature = sign_connection(call.connection_id, self._keys).encode()
+        headers = [
+            (name, signature if name.lower() == wire.SIGNATURE else value)
+            for name, value in call.request.headers
+        ]
+        asked = call.request
+        return await self._attempts.repeat(
+            Post(
+                call.connection_id,
+                call.hub,
+                call.category,
+                call.event,
+                asked.url,
+                headers,
+                asked.body,
+                asked.method,
+            )
+        )
 
     async def call(
         self, caller: Caller, message: UpstreamMessage, *, binary: bool
@@ -137,14 +154,19 @@ class Upstream:
         """Tell the app. What comes back is for the client; None: it waits for nothing, or its stream goes on."""
         category, event, body = _describe(message, binary=binary)
         invocation_id = _invocation_id(message)
+        template = self.rules.find(hub=caller.hub, category=category, event=event)
+        if template is None and category == wire.CONNECTIONS:
+            return None  # templates for messages alone are no mistake
         try:
-            answer = await self._post(caller, category, event, body, binary=binary)
-        except _UnreachableError as error:
+            post = self._post(template, caller, category, event, body, binary=binary)
+            answer = await self._attempts.send(post)
+        except UnreachableError as error:
             _log.warning("%r of hub %r: %s", event, caller.hub, error)
             return Completion(invocation_id, error=f"Invocation failed, {error}") if invocation_id else None
-        if answer.status not in (200, 204):
+        if answer.status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT):
+            where, said = origin(post.url), _excerpt(answer)
             _log.warning(
-                "%r of hub %r: the app at %s answered %d", event, caller.hub, self._where(), answer.status
+                "%r of hub %r: the app at %s answered %d%s", event, caller.hub, where, answer.status, said
             )
         if invocation_id is None:
             return None
@@ -153,31 +175,23 @@ class Upstream:
             _log.info("%r of hub %r: %s", event, caller.hub, result.error)
         return result
 
-    def _for_client(
+    def _post(
         self,
-        answer: _Answer,
-        message: UpstreamMessage,
-        invocation_id: str,
+        template: UpstreamTemplate | None,
+        caller: Caller,
+        category: str,
+        event: str,
+        body: bytes,
         *,
         binary: bool,
-    ) -> Completion | bytes | None:
-        status, body = answer.status, answer.body
-        is_stream = isinstance(message, StreamInvocation)
-        if is_stream and status == HTTPStatus.NO_CONTENT:
-            return None  # its items come through the REST API
-        verbatim = self._lenient and not is_stream and status == HTTPStatus.OK
-        if verbatim and wire.ends_invocation(body, invocation_id=invocation_id, binary=binary):
-            return body
-        completion = wire.decode_answer(status, body, invocation_id=invocation_id, binary=binary)
-        if is_stream and completion.error is None:
-            return Completion(invocation_id, error=NO_STREAM)
-        return completion
+    ) -> Post:
+        """The request of one call.
 
-    async def _post(self, caller: Caller, category: str, event: str, body: bytes, *, binary: bool) -> _Answer:
-        if self._template is None:
-            raise _UnreachableError("no upstream app: start the local service with one")
-        url = expand_template(self._template, hub=caller.hub, category=category, event=event)
-        in_messagepack = binary and category == wire.MESSAGES
+        Raises:
+            UnreachableError: there is nowhere to send it, or it cannot be sent.
+        """
+        if template is None:
+            raise UnreachableError(self._nowhere(caller.hub, category, event))
         try:
             headers = wire.encode_headers(
                 connection_id=caller.connection_id,
@@ -188,103 +202,58 @@ class Upstream:
                 claims=caller.claims,
                 client_query=caller.query,
                 signature=sign_connection(caller.connection_id, self._keys),
-                content_type=wire.MESSAGEPACK_TYPE if in_messagepack else wire.JSON_TYPE,
+                content_type=(
+                    wire.MESSAGEPACK_TYPE if binary and category == wire.MESSAGES else wire.JSON_TYPE
+                ),
             )
+            url = template.expand(hub=caller.hub, category=category, event=event)
         except ValueError as error:
-            raise _UnreachableError(f"it cannot be sent to the app: {error}") from None
-        call = UpstreamCall(
-            connection_id=caller.connection_id,
-            hub=caller.hub,
-            category=category,
-            event=event,
-            request=self._journal.request("POST", url, headers, body),
-            start=0.0,
+            raise UnreachableError(f"it cannot be sent to the app: {error}") from None
+        if template.resource is not None:
+            headers.append((b"Authorization", f"Bearer {self._tokens.token(template.resource)}".encode()))
+        return Post(caller.connection_id, caller.hub, category, event, url, headers, body)
+
+    def _nowhere(self, hub: str, category: str, event: str) -> str:
+        if not self.rules.templates:
+            return "no upstream app: start the local service with one"
+        return (
+            f"no upstream template fits hub {hub!r}, category {category!r}, event {event[:100]!r}: "
+            f"add one to {self.rules.path or 'those of the local service'}, or widen the patterns of one"
         )
-        if self._faults.upstream_duplicate:
-            await self._deliver(structs.replace(call), headers, body)
-        return await self._deliver(call, headers, body)
 
-    async def replay(self, call: UpstreamCall) -> UpstreamCall:
-        """Make a call of the journal once more, signed anew. Its answer goes to nobody but the journal."""
-        signature = sign_connection(call.connection_id, self._keys).encode()
-        headers = [
-            (name, signature if name.lower() == wire.SIGNATURE else value)
-            for name, value in call.request.headers
-        ]
-        again = structs.replace(call, answer=None, error=None, seconds=None)
-        with contextlib.suppress(_UnreachableError):
-            await self._deliver(again, headers, call.request.body)
-        return again
-
-    async def _deliver(self, call: UpstreamCall, headers: list[tuple[bytes, bytes]], body: bytes) -> _Answer:
-        """One delivery of an event, noted in the journal."""
-        call.start = self._journal.clock.time()
-        self._journal.upstream_called(call)
-        try:
-            answer = await self._attempt(call.request.url, headers, body)
-        except _UnreachableError as error:
-            self._journal.upstream_answered(call, str(error))
-            raise
-        except asyncio.CancelledError:
-            self._journal.upstream_answered(call, "the service gave it up")
-            raise
-        self._journal.upstream_answered(call, self._journal.answer(*answer))
-        return answer
-
-    async def _attempt(self, url: str, headers: list[tuple[bytes, bytes]], body: bytes) -> _Answer:
-        await pause(self._journal.clock, self._faults.upstream_latency)
-        if self._faults.upstream_status is not None:
-            return _Answer(self._faults.upstream_status, [(FAULT_HEADER.encode(), b"upstream_status")], b"")
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await self._exchange(httpx.Request("POST", url, headers=headers, content=body))
-        except TimeoutError:
-            raise _UnreachableError(
-                f"the app at {self._where()} did not answer within {self._timeout:g} seconds"
-            ) from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _UnreachableError(f"the app at {self._where()} failed: {_reason(error)}") from None
-
-    async def _exchange(self, request: httpx.Request) -> _Answer:
-        response = await self._connect(request)
-        try:
-            body = bytearray()
-            async for chunk in response.stream:  # type: ignore[union-attr]  # always async here
-                body += chunk
-                if len(body) > wire.MAX_ANSWER:
-                    break  # one byte over is enough to be told so
-            return _Answer(response.status_code, response.headers.raw, bytes(body))
-        finally:
-            await response.aclose()
-
-    async def _connect(self, request: httpx.Request) -> httpx.Response:
-        """Send; where nothing listens, wait for an app that is being restarted."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self._patience
-        while True:
-            try:
-                return await self._transport.handle_async_request(request)
-            except httpx.ConnectError:
-                if loop.time() >= until:
-                    raise
-            await asyncio.sleep(RETRY_INTERVAL)
-
-    def _where(self) -> str:
-        """The app's origin: the rest of the URL may hold a code."""
-        if self._template is None:
-            return "nowhere"
-        parts = urlsplit(self._template)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    def _for_client(
+        self, answer: Answer, message: UpstreamMessage, invocation_id: str, *, binary: bool
+    ) -> Completion | bytes | None:
+        status, body = answer.status, answer.body
+        is_stream = isinstance(message, StreamInvocation)
+        if is_stream and status == HTTPStatus.NO_CONTENT:
+            return None  # its items come through the REST API
+        verbatim = self._lenient and not is_stream and status == HTTPStatus.OK
+        if verbatim and wire.ends_invocation(body, invocation_id=invocation_id, binary=binary):
+            return body
+        completion = wire.decode_answer(status, body, invocation_id=invocation_id, binary=binary)
+        if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+            return Completion(invocation_id, error=f"{completion.error}{_REDIRECT}")
+        if is_stream and completion.error is None:
+            return Completion(invocation_id, error=NO_STREAM)
+        return completion
 
 
-def _check_template(template: str) -> None:
+_REDIRECT = ": a redirect is not followed, since the signature would go along. Use the URL that it leads to."
+
+
+def _excerpt(answer: Answer) -> str:
+    """What a failing answer says, as the end of a log line: the detail of a problem, else how the body begins."""
     try:
-        url = urlsplit(template)
-        usable = url.scheme in ("http", "https") and bool(url.hostname)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigurationError("the URL template of the upstream app is no http or https URL")
+        text = msgspec.json.decode(answer.body, type=_Problem).detail
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        text = answer.body[: 4 * MAX_EXCERPT].decode("utf-8", "replace")
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return f": {text[:MAX_EXCERPT]}" if text else ""
+
+
+class _Problem(msgspec.Struct):
+    detail: str
 
 
 def _invocation_id(message: UpstreamMessage) -> str | None:
@@ -303,9 +272,3 @@ def _describe(message: UpstreamMessage, *, binary: bool) -> tuple[str, str, byte
             return wire.MESSAGES, message.target, wire.encode_invocation(message, binary=binary)
         case _:
             assert_never(message)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, httpx.ConnectError):
-        return "nothing listens there"
-    return type(error).__name__  # the text may quote the URL

@@ -417,7 +417,6 @@ async def test_a_caller_that_hangs_up_while_it_sends_is_no_error(service: LocalS
 @pytest.mark.parametrize(
     "options",
     [
-        {"app": object(), "upstream": "http://localhost/{event}"},
         {"keys": []},
         {"keys": [""]},
         {"keys": ["short"]},

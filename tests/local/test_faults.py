@@ -19,6 +19,7 @@ from signalr_upstream.local.clock import ManualClock, Timer
 from signalr_upstream.local.faults import Faults, FaultSettings, pause
 from signalr_upstream.local.journal import Journal
 from signalr_upstream.local.outgoing import Outgoing
+from signalr_upstream.local.rules import Rules
 from signalr_upstream.local.upstream import Caller, Upstream
 from signalr_upstream.protocol.messages import Completion, Invocation
 
@@ -59,7 +60,7 @@ def upstream(faults: Faults) -> tuple[App, Upstream, Journal]:
     return (
         app,
         Upstream(
-            template="http://localhost/{event}", keys=[KEY], transport=app, journal=journal, faults=faults
+            rules=Rules("http://localhost/{event}"), keys=[KEY], transport=app, journal=journal, faults=faults
         ),
         journal,
     )
@@ -97,7 +98,11 @@ async def test_a_call_waits_for_the_latency_that_is_set() -> None:
     faults = Faults(upstream_latency=2.5)
     app = App()
     service = Upstream(
-        template="http://localhost/{event}", keys=[KEY], transport=app, journal=Journal(clock), faults=faults
+        rules=Rules("http://localhost/{event}"),
+        keys=[KEY],
+        transport=app,
+        journal=Journal(clock),
+        faults=faults,
     )
     calling = asyncio.create_task(service.call(ANN, ECHO, binary=False))
     await clock.waiting.acquire()

@@ -16,6 +16,7 @@ from signalr_upstream.auth import encode_token, sign_connection
 from signalr_upstream.local import LocalService
 from signalr_upstream.local.clock import ManualClock
 from signalr_upstream.local.journal import Answer, Client, Journal, RestCall, UpstreamCall
+from signalr_upstream.local.rules import Rules
 from signalr_upstream.local.upstream import Caller, Upstream
 from signalr_upstream.protocol.messages import Invocation
 
@@ -277,7 +278,7 @@ class App(httpx.AsyncBaseTransport):
 
 def failing(journal: Journal, error: Exception | None = None) -> tuple[App, Upstream]:
     app = App(error)
-    return app, Upstream(template="http://localhost/{event}", keys=[KEY], transport=app, journal=journal)
+    return app, Upstream(rules=Rules("http://localhost/{event}"), keys=[KEY], transport=app, journal=journal)
 
 
 async def test_a_call_without_an_answer_says_why() -> None:
@@ -361,7 +362,7 @@ async def test_a_replay_is_the_same_call_signed_anew() -> None:
 
     def make(key: str) -> Upstream:
         return Upstream(
-            template="http://localhost/{event}", keys=[key], transport=Recorder(), journal=journal
+            rules=Rules("http://localhost/{event}"), keys=[key], transport=Recorder(), journal=journal
         )
 
     await make(KEY).call(ANN, Invocation("echo", Raw(b"[1]"), "0"), binary=False)

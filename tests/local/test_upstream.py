@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,8 +12,11 @@ import pytest
 from msgspec import Raw
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from signalr_upstream.errors import ConfigurationError
+from signalr_upstream.local import UpstreamTemplate
 from signalr_upstream.local.admission import read_claims
+from signalr_upstream.local.clock import ManualClock
+from signalr_upstream.local.journal import Journal
+from signalr_upstream.local.rules import Rules
 from signalr_upstream.local.upstream import Caller, Upstream
 from signalr_upstream.protocol.messages import (
     CloseConnection,
@@ -49,7 +53,7 @@ class App(httpx.AsyncBaseTransport):
 
 
 def upstream(app: App, **options: Any) -> Upstream:
-    return Upstream(template=TEMPLATE, keys=[KEY], transport=app, **options)
+    return Upstream(rules=Rules(TEMPLATE), keys=[KEY], transport=app, **options)
 
 
 async def test_an_invocation_is_posted_as_the_service_does() -> None:
@@ -280,6 +284,54 @@ async def test_without_an_app_the_client_is_told_so() -> None:
     )
 
 
+async def test_who_invokes_what_no_template_fits_is_told_what_to_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = (
+        '{"UpstreamSettings":{"Templates":[{"UrlTemplate":"http://x","CategoryPattern":"connections"}]}}'
+    )
+    (tmp_path / "settings.json").write_text(settings)
+    in_code = Rules([UpstreamTemplate(TEMPLATE, event="other")])
+    error = "no upstream template fits hub 'chat', category 'messages', event 'echo': add one to "
+
+    for rules, where in ((in_code, "those of the local service"), (Rules(tmp_path), str(tmp_path))):
+        app = App()
+        completion = await Upstream(rules=rules, keys=[KEY], transport=app).call(ANN, ECHO, binary=False)
+        assert isinstance(completion, Completion)
+        assert f"Invocation failed, {error}{where}" in (completion.error or "")
+        assert app.requests == []
+    assert error in caplog.text
+
+
+async def test_that_no_template_fits_connections_is_no_mistake(caplog: pytest.LogCaptureFixture) -> None:
+    rules = Rules([UpstreamTemplate(TEMPLATE, category="messages")])
+    app = App()
+
+    await Upstream(rules=rules, keys=[KEY], transport=app).call(ANN, OpenConnection(), binary=False)
+
+    assert (app.requests, caplog.text) == ([], "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            httpx.Response(403, json={"title": "Forbidden", "detail": "not on Sundays"}),
+            "403: not on Sundays\n",
+        ),
+        (httpx.Response(500, text="<h1>Oh\r\n\x1b[0m no</h1>"), "500: <h1>Oh [0m no</h1>\n"),
+        (httpx.Response(500, content=b"\xff" * 10_000), "500: " + "\ufffd" * 300 + "\n"),
+        (httpx.Response(404), "404\n"),
+    ],
+)
+async def test_a_connected_that_fails_is_logged_with_what_the_app_said(
+    answer: httpx.Response, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await upstream(App(answer)).call(ANN, OpenConnection(), binary=False) is None
+
+    assert f"'connected' of hub 'chat': the app at http://localhost:8080 answered {said}" in caplog.text
+
+
 @pytest.mark.parametrize("target", ["a\r\nb", "a\0b"])
 async def test_a_target_that_would_break_the_headers_is_refused(target: str) -> None:
     app = App()
@@ -291,19 +343,50 @@ async def test_a_target_that_would_break_the_headers_is_refused(target: str) -> 
     assert app.requests == []
 
 
+async def test_each_key_makes_a_signature_in_order() -> None:
+    # reference/local-service-and-clients 6.1: Microsoft's own vector
+    app = App()
+    keys = ["7aab239577fd4f24bc919802fb629f5f", "a5f2815d0d0c4b00bd27e832432f91ab"]
+    caller = Caller("0f9c97a2f0bf4706afe87a14e0797b11", "chat", None, (), "")
+
+    await Upstream(rules=Rules(TEMPLATE), keys=keys, transport=app).call(
+        caller, OpenConnection(), binary=False
+    )
+
+    assert app.requests[0].headers["x-asrs-signature"] == (
+        "sha256=7767effcb3946f3e1de039df4b986ef02c110b1469d02c0a06f41b3b727ab561,"
+        "sha256=d4aefb65547a00a9881fa8ac8bd03d0faf77af9da5205d45c6e57cbda4377760"
+    )
+
+
+async def test_headers_are_utf_8() -> None:
+    # reference/local-service-and-clients 2.2
+    app = App()
+    caller = Caller("c", "chat", "Zoë", (("name", "Zoë 😀"),), "")
+
+    await upstream(app).call(caller, Invocation("grüß", Raw(b"[]")), binary=False)
+
+    headers = dict(app.requests[0].headers.raw)
+    assert headers[b"X-ASRS-User-Id"] == "Zoë".encode()
+    assert headers[b"X-ASRS-User-Claims"] == "name: Zoë 😀".encode()
+    assert headers[b"X-ASRS-Event"] == "grüß".encode()
+    assert app.requests[0].url.raw_path == b"/chat/api/messages/gr%C3%BC%C3%9F?code=s3cret"
+
+
+@pytest.mark.parametrize("target", [".", ".."])
+async def test_dots_alone_are_posted_to_a_path_of_their_own(target: str) -> None:
+    app = App()
+
+    await upstream(app).call(ANN, Invocation(target, Raw(b"[]")), binary=False)
+
+    assert app.requests[0].url.raw_path == f"/chat/api/messages/{'%2E' * len(target)}?code=s3cret".encode()
+
+
 async def test_a_target_too_long_for_a_url_is_refused() -> None:
     completion = await upstream(App()).call(ANN, Invocation("x" * 70_000, Raw(b"[]"), "0"), binary=False)
 
     assert isinstance(completion, Completion)
     assert "InvalidURL" in (completion.error or "")
-
-
-@pytest.mark.parametrize(
-    "template", ["http://[/{event}", "/api/{event}", "ftp://localhost/{event}", "http:///x", ""]
-)
-def test_a_template_that_is_no_url_is_refused_at_once(template: str) -> None:
-    with pytest.raises(ConfigurationError, match="no http or https URL"):
-        Upstream(template=template, keys=[KEY])
 
 
 async def test_calls_wait_for_an_app_that_is_being_restarted() -> None:
@@ -353,7 +436,162 @@ async def test_an_app_in_this_process_that_raises_is_a_500() -> None:
 
 
 def test_no_secret_is_in_a_repr() -> None:
-    assert "s3cret" not in repr(ANN) + repr(Upstream(template=TEMPLATE, keys=[KEY])) + repr(
+    assert "s3cret" not in repr(ANN) + repr(Upstream(rules=Rules(TEMPLATE), keys=[KEY])) + repr(
         Upstream(keys=[KEY])
     )
-    assert KEY not in repr(Upstream(template=TEMPLATE, keys=[KEY]))
+    assert KEY not in repr(Upstream(rules=Rules(TEMPLATE), keys=[KEY]))
+
+
+# --- redirects ---
+
+
+def redirect(status: int, location: str) -> httpx.Response:
+    return httpx.Response(status, headers={"Location": location})
+
+
+@pytest.mark.parametrize(
+    ("status", "method"), [(301, "GET"), (302, "GET"), (303, "GET"), (307, "POST"), (308, "POST")]
+)
+async def test_a_lenient_service_follows_a_redirect_within_the_host(status: int, method: str) -> None:
+    # vectors/emulator: 301 and 302 come again as GET with the X-ASRS headers, 307 as POST with its body
+    app = App(redirect(status, "/redirected/x?code=t"), httpx.Response(200, content=COMPLETED))
+
+    assert await upstream(app, lenient=True).call(ANN, ECHO, binary=False) == COMPLETED
+
+    first, second = app.requests
+    assert (second.method, str(second.url)) == (method, "http://localhost:8080/redirected/x?code=t")
+    assert second.content == (first.content if method == "POST" else b"")
+    assert second.headers["x-asrs-signature"] == first.headers["x-asrs-signature"]
+    assert ("content-type" in second.headers) is (method == "POST")
+    assert second.headers.get("content-length") == ("70" if method == "POST" else None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "lenient"),
+    [
+        (redirect(307, "/x"), False),
+        (redirect(307, "http://localhost:8081/x?code=s3cret"), True),
+        (redirect(307, "https://localhost:8080/x"), True),
+        (redirect(307, "http://elsewhere:8080/x"), True),
+        (redirect(307, "http://["), True),
+        (redirect(304, "/x"), True),
+        (httpx.Response(307), True),
+    ],
+)
+async def test_a_signature_goes_nowhere_else(answer: httpx.Response, lenient: bool) -> None:
+    app = App(answer)
+
+    completion = await upstream(app, lenient=lenient).call(ANN, ECHO, binary=False)
+
+    assert isinstance(completion, Completion)
+    assert completion.error is not None
+    assert "s3cret" not in completion.error
+    assert completion.error.startswith("Invocation failed, ")
+    assert len(app.requests) == 1
+
+
+async def test_redirects_come_to_an_end() -> None:
+    app = App(*[redirect(307, "/again")] * 51)
+
+    completion = await upstream(app, lenient=True).call(ANN, ECHO, binary=False)
+
+    assert completion == Completion(
+        "0",
+        error="Invocation failed, status code 307: a redirect is not followed, since the signature would go along. "
+        "Use the URL that it leads to.",
+    )
+    assert len(app.requests) == 51
+
+
+# --- trying again ---
+
+
+async def settled(task: "asyncio.Task[Any]") -> bool:
+    """Let everything run that can run without time passing."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+    return task.done()
+
+
+FAILURES = (httpx.Response(500), httpx.ConnectError("refused"), httpx.Response(408), httpx.ReadError("cut"))
+
+
+async def test_what_failed_is_tried_again_on_the_services_schedule() -> None:
+    app = App(*FAILURES[:3], httpx.Response(200, content=COMPLETED))
+    clock = ManualClock()
+    journal = Journal(clock)
+    calling = asyncio.create_task(upstream(app, retry=True, journal=journal).call(ANN, ECHO, binary=False))
+
+    for number, pause in enumerate((1.0, 3.0, 5.0), start=1):
+        assert not await settled(calling)
+        assert len(app.requests) == number
+        clock.advance(pause - 0.01)
+        assert not await settled(calling)
+        assert len(app.requests) == number
+        clock.advance(0.01)
+
+    assert await calling == Completion("0", result=Raw(b'"ok"'))
+    assert [request.content for request in app.requests] == [app.requests[0].content] * 4
+    # the journal has every attempt
+    assert [call.answer and call.answer.status for call in journal.upstream_calls] == [500, None, 408, 200]
+    starts = [call.start - journal.upstream_calls[0].start for call in journal.upstream_calls]
+    assert starts == [0.0, 1.0, 4.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    ("last", "error"),
+    [
+        (httpx.Response(503), "Invocation failed, status code 503"),
+        (httpx.ReadError("cut"), "Invocation failed, the app at http://localhost:8080 failed: ReadError"),
+    ],
+)
+async def test_after_four_attempts_the_last_answer_counts(
+    last: httpx.Response | Exception, error: str
+) -> None:
+    app = App(*FAILURES[:3], last)
+    clock = ManualClock()
+    calling = asyncio.create_task(
+        upstream(app, retry=True, journal=Journal(clock)).call(ANN, ECHO, binary=False)
+    )
+
+    for pause in (1.0, 3.0, 5.0):
+        await settled(calling)
+        clock.advance(pause)
+
+    assert await calling == Completion("0", error=error)
+    assert len(app.requests) == 4
+
+
+@pytest.mark.parametrize("answer", [httpx.Response(404), httpx.Response(429), httpx.Response(204)])
+async def test_what_would_fail_again_is_not_tried_again(answer: httpx.Response) -> None:
+    app = App(answer)
+
+    await upstream(app, retry=True, journal=Journal(ManualClock())).call(ANN, ECHO, binary=False)
+
+    assert len(app.requests) == 1
+
+
+async def test_attempts_end_with_the_time_for_all_of_them() -> None:
+    app = App(*FAILURES)
+    clock = ManualClock()
+    calling = asyncio.create_task(
+        upstream(app, retry=True, journal=Journal(clock), timeout=2.0).call(ANN, ECHO, binary=False)
+    )
+
+    await settled(calling)
+    clock.advance(1.0)
+    await settled(calling)
+    clock.advance(1.0)
+
+    completion = await calling
+    assert isinstance(completion, Completion)
+    assert "did not answer within 2 seconds" in (completion.error or "")
+    assert len(app.requests) == 2
+
+
+async def test_nothing_is_tried_again_unless_it_is_asked_for() -> None:
+    app = App(httpx.Response(500))
+
+    await upstream(app).call(ANN, ECHO, binary=False)
+
+    assert len(app.requests) == 1
