@@ -581,3 +581,22 @@ async def test_hours_pass_at_once_with_a_clock_moved_by_hand(chat: Chat) -> None
 
         assert not await hub.users.in_group("bob", group="lobby")
         assert await client.invoke("echo", 1) == 1
+
+
+async def test_faults_reach_clients_of_this_process(service: LocalService, chat: Chat) -> None:
+    ann = await service.connect("chat", user_id="ann")
+    bob = await service.connect("chat", user_id="bob")
+
+    service.faults.hold(ann.connection_id)
+    await bob.invoke("say", "hello")
+    assert ann.waiting == [("joined", ["bob"])]
+    service.faults.release(ann.connection_id)
+    assert await ann.receive("said") == ("said", ["hello"])
+
+    service.faults.drop(ann.connection_id)
+    assert await ann.closed() is None
+    assert ("disconnected", "ann") in chat.seen
+
+    service.faults.upstream_status = 503
+    with pytest.raises(HubError, match="status code 503"):
+        await bob.invoke("echo", 1)
