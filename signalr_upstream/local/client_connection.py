@@ -100,10 +100,14 @@ class ClientConnection:
 
     def send(self, message: Outgoing) -> None:
         """Pass a message on to the client, if it is still there."""
+        # A broadcast comes here once a client: no call more than needed.
         protocol = self.session.protocol
-        data = None if protocol is None else message.encoded(protocol)
-        if data is not None:
-            self._deliver(data)
+        if protocol is None:
+            return
+        data = message.encoded(protocol)
+        if data is not None and self.session.deliver(self._clock.time()):
+            self._journal.sent(self.connection_id, data, binary=protocol.binary)
+            self._transport.send(data, binary=protocol.binary)
 
     async def invoke(self, message: Outgoing) -> Completion:
         """Call the client, and wait for what it answers; a result is in the client's protocol.

@@ -38,10 +38,13 @@ class Outgoing:
 
     def encoded(self, protocol: HubProtocol) -> bytes | None:
         """The framed message; None: there is nothing for clients of this protocol."""
-        if protocol.name not in self._encoded:
+        try:
+            return self._encoded[protocol.name]
+        except KeyError:
             invocation = self._form(protocol)
-            self._encoded[protocol.name] = None if invocation is None else protocol.encode(invocation)
-        return self._encoded[protocol.name]
+            data = None if invocation is None else protocol.encode(invocation)
+            self._encoded[protocol.name] = data
+            return data
 
     def with_id(self, protocol: HubProtocol, invocation_id: str) -> bytes | None:
         """The framed message to a client that has to answer it."""

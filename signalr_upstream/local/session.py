@@ -123,6 +123,9 @@ class Session:
         streams: bool = False,
     ) -> None:
         self.state = State.HANDSHAKE
+        self.open = (
+            False  # whether messages can be sent to the client: of the state, but asked far more often
+        )
         self.protocol: HubProtocol | None = None
         self._handshake_deadline = now + handshake_timeout
         self._keep_alive = keep_alive
@@ -143,11 +146,6 @@ class Session:
         self._farewell: CloseConnection | None = None  # what the app is told, where the service ended it
 
     # --- what a transport asks ------------------------------------------------------------------------------
-
-    @property
-    def open(self) -> bool:
-        """Whether messages can be sent to the client."""
-        return self.state is State.IDLE or self.state is State.CALLING
 
     @property
     def binary(self) -> bool:
@@ -363,3 +361,4 @@ class Session:
 
     def _step(self, event: Event) -> None:
         self.state = TRANSITIONS[self.state, event]
+        self.open = self.state is State.IDLE or self.state is State.CALLING

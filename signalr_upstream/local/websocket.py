@@ -39,8 +39,7 @@ class WebSocketTransport:
         if binary:
             self._writer.write({"type": "websocket.send", "bytes": data}, len(data))
         else:
-            # Values of users are passed on unread, so they may hold bytes that are no UTF-8.
-            self._writer.write({"type": "websocket.send", "text": data.decode("utf-8", "replace")}, len(data))
+            self._writer.write(_texts.message(data), len(data))
 
     def hang_up(self) -> None:
         """Close with code 1000 after what was written."""
@@ -53,6 +52,24 @@ class WebSocketTransport:
     def hold_back(self, released: asyncio.Event) -> None:
         """Write nothing until ``released`` is set, as if the client did not read."""
         self._writer.hold_back(released)
+
+
+class _Texts:
+    """Text messages as ASGI wants them. A broadcast writes the same bytes to everybody, and decodes them once."""
+
+    def __init__(self) -> None:
+        self._last: tuple[bytes, asgi.Message] = (b"", {})
+
+    def message(self, data: bytes) -> asgi.Message:
+        last = self._last
+        if last[0] is not data:
+            # Values of users are passed on unread, so they may hold bytes that are no UTF-8.
+            last = (data, {"type": "websocket.send", "text": data.decode("utf-8", "replace")})
+            self._last = last
+        return last[1]
+
+
+_texts = _Texts()
 
 
 async def _read(receive: asgi.Receive, connection: ClientConnection) -> None:
