@@ -58,6 +58,11 @@ class AsgiWriter:
                 self._writer.cancel()
             connection.disconnect()
 
+    @property
+    def free(self) -> bool:
+        """Whether nothing waits in front of the next message, and it is not over."""
+        return self._writer is None and not self._closing
+
     def write(self, message: asgi.Message, size: int) -> None:
         """Send ``message``, which holds ``size`` bytes of data."""
         if self._closing:

@@ -35,7 +35,7 @@ from .request_body import read_body
 from .session import KEEP_ALIVE_INTERVAL, Session
 from .sse import EventStreamTransport
 from .upstream import Caller, Upstream
-from .websocket import WebSocketTransport
+from .websocket import SOCKET, WebSocketTransport
 
 NEGOTIATED_LIFETIME = 5.0
 """Seconds in which a client must open a transport after negotiate; Azure's number."""
@@ -132,7 +132,7 @@ class ClientEndpoint:
             if scope["type"] == "websocket":
                 if path != "/client":
                     raise Refused(404, "WebSockets are opened at /client/?hub=<name>.")
-                await self._websocket(self._admit(request, from_query=True), receive, send)
+                await self._websocket(scope, self._admit(request, from_query=True), receive, send)
                 return
             events = "text/event-stream" in request.headers.get("accept", "")
             guest = self._admit(request, from_query=events)
@@ -179,14 +179,14 @@ class ClientEndpoint:
 
     # --- transports ------------------------------------------------------------------------------------------
 
-    async def _websocket(self, guest: "_Guest", receive: Receive, send: Send) -> None:
+    async def _websocket(self, scope: Scope, guest: "_Guest", receive: Receive, send: Send) -> None:
         token = guest.query.last("id")
         if token is None:  # pysignalr and signalrcore do not negotiate with the service
             token = _new_id()
             self._negotiated[token] = (token, math.inf)
         caller = self._caller(guest, token, WebSocketTransport.name)
         await receive()  # websocket.connect
-        transport = WebSocketTransport(send)
+        transport = WebSocketTransport(send, socket=scope.get("extensions", {}).get(SOCKET))
         await send({"type": "websocket.accept"})
         client = self._open(token, caller, transport)
         await self._serve(token, client, partial(transport.serve, receive, client.connection))

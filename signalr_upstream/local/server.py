@@ -6,14 +6,17 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 import starlette.types as asgi
 import uvicorn
-import websockets  # noqa: F401 - uvicorn loads it by name and late: an install without the extra fails here
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
 
 from ..slow_heads import SlowHeads
 from .session import MAX_MESSAGE
+from .websocket import SOCKET
 
 GRACE = 3
 """Seconds for requests that are being answered when the port is closed."""
@@ -57,7 +60,7 @@ class Server:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                ws="websockets-sansio",
+                ws=_WebSocketProtocol,
                 ws_per_message_deflate=False,  # 61 against 28 KiB a connection
                 ws_max_size=MAX_MESSAGE + 1024,  # a bit more, so that the session says what is wrong
                 ws_ping_interval=None,  # the hub protocol has its own
@@ -94,6 +97,16 @@ class Server:
             with contextlib.suppress(OSError):
                 sockets.append(socket.create_server(("::1", self.port), family=socket.AF_INET6, backlog=2048))
         return sockets
+
+
+class _WebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSockets, with the extension ``SOCKET``."""
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            # uvicorn's type knows the extensions of the standard only, whose values are dicts.
+            self.scope["extensions"][SOCKET] = self.transport  # type: ignore[assignment]
 
 
 class _Uvicorn(uvicorn.Server):
