@@ -210,6 +210,16 @@ def read_claims(claims: Mapping[str, Any]) -> tuple[str | None, tuple[tuple[str,
     return None, items
 
 
+def closing_time(claims: Mapping[str, Any]) -> float | None:
+    """When a connection is to be closed, in Unix seconds; None: a token that expires does not matter to it."""
+    if str(claims.get("asrs.s.coae")).lower() != "true":
+        return None
+    try:
+        return float(int(claims["asrs.s.aeo"]))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
 def _claim_texts(value: Any) -> Iterator[str]:
     for item in value if isinstance(value, list) else [value]:
         match item:

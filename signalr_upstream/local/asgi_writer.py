@@ -5,7 +5,6 @@ and a task for every client would halve the throughput of a broadcast.
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Awaitable, Coroutine
 from typing import Any
@@ -13,15 +12,14 @@ from typing import Any
 import starlette.types as asgi
 
 from ..stepped import Stepped
-from .client_connection import ClientConnection
+from .client_connection import ClientConnection, Transport
+from .reasons import NOT_READING
 
 MAX_UNSENT = 4 * 1024 * 1024
 """Bytes kept for a client that does not read: seconds of a busy hub. Past it the client is cut off."""
 
 CLOSE_PATIENCE = 5.0
 """Seconds for a client to read what was written before its close; ASP.NET's number."""
-
-_log = logging.getLogger("signalr_upstream.local")
 
 
 class AsgiWriter:
@@ -44,19 +42,31 @@ class AsgiWriter:
         self._aborted = False
         self._reading: asyncio.Timeout | None = None  # ends the reading of a client that is cut off
 
-    async def serve(self, reading: Awaitable[None], connection: ClientConnection) -> None:
-        """Await ``reading``, or the end of a client that does not read what is written to it."""
+    async def serve(
+        self, reading: Awaitable[bool | None], connection: ClientConnection, transport: Transport
+    ) -> None:
+        """Await ``reading``, or the end of a client that does not read what is written to it.
+
+        Args:
+            reading: gives whether the transport broke without a word.
+            transport: whose writer this is; where another one has taken its place, the connection goes on.
+        """
+        broken: bool | None = False
+        error: str | None = None
         try:
             async with asyncio.timeout(None) as self._reading:
-                await reading
+                broken = await reading
         except TimeoutError:
-            if not self._aborted:
-                _log.warning("%r does not read what is sent to it, and is cut off", connection)
+            broken, error = self._aborted, NOT_READING
         finally:
             self._closing = True
             if self._writer is not None:
                 self._writer.cancel()
-            connection.disconnect()
+            if connection.transport is transport:
+                if broken:
+                    connection.lose()
+                else:
+                    connection.disconnect(error)
 
     @property
     def free(self) -> bool:

@@ -7,15 +7,17 @@ calls to the app are tasks, the session's deadlines one timer. Everything runs o
 import asyncio
 import contextvars
 import logging
+from collections.abc import Callable
 from typing import Protocol, assert_never
 
 from ..errors import InvalidMessageError, SignalRError
-from ..protocol.messages import Completion, Invocation, StreamInvocation, UpstreamMessage
+from ..protocol.messages import CloseConnection, Completion, Invocation, StreamInvocation, UpstreamMessage
 from .actions import Action, Call, HangUp, Join, Leave, Result, Send
 from .clock import Clock, Timer
 from .connections import Hub
 from .journal import Journal
 from .outgoing import Outgoing, OutgoingItem
+from .reasons import DEFECT
 from .session import Session
 from .upstream import Caller, Upstream
 
@@ -49,6 +51,11 @@ class ClientConnection:
         hub: where it can be found while it is open.
         clock: of the session's timers and the hub's memberships.
         journal: where its frames are noted.
+
+    Attributes:
+        transport: the present one, or the last one there was. What another one brings is to be ignored.
+        readable: clear while the transport should not read on.
+        gone: set when the client cannot be reached any more, and cannot come back.
     """
 
     def __init__(
@@ -65,10 +72,11 @@ class ClientConnection:
         self.connection_id = caller.connection_id
         self.user_id = caller.user_id
         self.session = session
-        self.readable = asyncio.Event()  # clear while the transport should not read on
+        self.transport = transport
+        self.readable = asyncio.Event()
         self.readable.set()
+        self.gone = asyncio.Event()
         self._caller = caller
-        self._transport = transport
         self._hub = hub
         self._upstream = upstream
         self._clock = clock
@@ -90,11 +98,21 @@ class ClientConnection:
     def receive(self, data: bytes) -> None:
         """The client has sent ``data``."""
         self._journal.received(self.connection_id, data, binary=self.session.binary)
-        self._perform(self.session.receive(data, self._clock.time()))
+        self._carry_out(lambda now: self.session.receive(data, now))
 
-    def disconnect(self) -> None:
-        """The transport is gone."""
-        self._perform(self.session.disconnect(self._clock.time()))
+    def disconnect(self, error: str | None = None) -> None:
+        """The transport is gone; ``error`` tells the app why, if it was not the client's will."""
+        self._carry_out(lambda now: self.session.disconnect(now, error))
+
+    def lose(self) -> None:
+        """The transport broke without a word. The client may come back, if it can (``session.resumable``)."""
+        self._carry_out(self.session.lose)
+
+    def resume(self, transport: Transport) -> None:
+        """The client goes on over another transport, as ``session.resumable`` says it may; the old one is closed."""
+        old, self.transport = self.transport, transport
+        old.hang_up()
+        self._carry_out(self.session.resume)
 
     # --- from the service ------------------------------------------------------------------------------------
 
@@ -105,9 +123,14 @@ class ClientConnection:
         if protocol is None:
             return
         data = message.encoded(protocol)
-        if data is not None and self.session.deliver(self._clock.time()):
+        if data is None:
+            return
+        now = self._clock.time()
+        if self.session.direct(now):
             self._journal.sent(self.connection_id, data, binary=protocol.binary)
-            self._transport.send(data, binary=protocol.binary)
+            self.transport.send(data, binary=protocol.binary)
+        else:
+            self._perform(self.session.deliver(data, now))
 
     async def invoke(self, message: Outgoing) -> Completion:
         """Call the client, and wait for what it answers; a result is in the client's protocol.
@@ -165,7 +188,7 @@ class ClientConnection:
 
     def close(self, reason: str | None = None) -> None:
         """Tell the client to go, and close its transport."""
-        self._perform(self.session.close(reason, self._clock.time()))
+        self._carry_out(lambda now: self.session.close(reason, now))
 
     async def finished(self) -> None:
         """Wait until the app has been told of the end."""
@@ -180,8 +203,19 @@ class ClientConnection:
     # --- inside ----------------------------------------------------------------------------------------------
 
     def _deliver(self, data: bytes) -> None:
-        if self.session.deliver(self._clock.time()):
+        now = self._clock.time()
+        if self.session.direct(now):
             self._write(data, binary=self.session.binary)
+        else:
+            self._perform(self.session.deliver(data, now))
+
+    def _carry_out(self, step: Callable[[float], list[Action]]) -> None:
+        """Do what ``step`` of the session asks for. A defect of ours closes the connection: nobody waits for ever."""
+        try:
+            self._perform(step(self._clock.time()))
+        except Exception:
+            _log.exception("%r is closed because of a defect in the local service", self)
+            self._perform(self.session.close(DEFECT, self._clock.time(), error=DEFECT))
 
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:
@@ -199,23 +233,27 @@ class ClientConnection:
                     for answer in self._asked.values():
                         _fail(answer, ConnectionGoneError("the connection ended before the client answered"))
                 case Call():
+                    if isinstance(action.message, CloseConnection) and action.message.error is not None:
+                        _log.warning("%r: %s", self, action.message.error)
                     # What an app in this process sets in one call is not there in the next, as over a socket.
                     self._call = self._loop.create_task(
                         self._tell_app(action.message), context=self._context.copy()
                     )
                 case HangUp():
-                    self._transport.hang_up()
+                    self.transport.hang_up()
                 case _:
                     assert_never(action)
         if self.session.reading:
             self.readable.set()
         else:
             self.readable.clear()
+        if self.session.state.over:
+            self.gone.set()
         self._set_timer()
 
     def _write(self, data: bytes, *, binary: bool) -> None:
         self._journal.sent(self.connection_id, data, binary=binary)
-        self._transport.send(data, binary=binary)
+        self.transport.send(data, binary=binary)
 
     async def _tell_app(self, message: UpstreamMessage) -> None:
         completion: Completion | bytes | None
@@ -228,7 +266,7 @@ class ClientConnection:
             _log.exception("a call to the app failed in the local service itself")
             completion = _failed(message)
         self._call = None
-        self._perform(self.session.answered(completion, self._clock.time()))
+        self._carry_out(lambda now: self.session.answered(completion, now))
 
     def _set_timer(self) -> None:
         deadline = self.session.deadline
@@ -244,7 +282,7 @@ class ClientConnection:
 
     def _tick(self) -> None:
         self._timer = None
-        self._perform(self.session.tick(self._clock.time()))
+        self._carry_out(self.session.tick)
 
 
 def _fail(answer: asyncio.Future[Completion], error: Exception) -> None:
@@ -254,7 +292,5 @@ def _fail(answer: asyncio.Future[Completion], error: Exception) -> None:
 
 def _failed(message: UpstreamMessage) -> Completion | None:
     if isinstance(message, Invocation | StreamInvocation) and message.invocation_id:
-        return Completion(
-            message.invocation_id, error="Invocation failed, the local service has a bug; see its log."
-        )
+        return Completion(message.invocation_id, error=f"Invocation failed. {DEFECT}")
     return None

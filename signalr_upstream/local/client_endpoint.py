@@ -23,7 +23,7 @@ from ..protocol.handshake import (
     encode_negotiation_error,
     parse_negotiate_version,
 )
-from .admission import Admission, Query, Refused, read_claims
+from .admission import Admission, Query, Refused, closing_time, read_claims
 from .answers import plain_refusal
 from .client_connection import ClientConnection
 from .clock import Clock
@@ -92,7 +92,7 @@ class ClientEndpoint:
         self._streams = streams
         self._faults = faults
         self._lenient = lenient
-        self._negotiated: dict[str, tuple[str, float]] = {}  # token -> connection id, until when
+        self._negotiated: dict[str, _Negotiated] = {}  # by their tokens
         self._clients: dict[str, _Client] = {}  # every live connection by its token
         self._leaving: set[ClientConnection] = set()  # gone; the app is being told
         self._polled: set[asyncio.Task[None]] = set()  # a task for each connection that polls
@@ -167,13 +167,15 @@ class ClientEndpoint:
         token = _new_id() if version else connection_id
         now = self._clock.time()
         lifetime = LENIENT_NEGOTIATED_LIFETIME if self._lenient else NEGOTIATED_LIFETIME
-        self._negotiated = {key: entry for key, entry in self._negotiated.items() if now < entry[1]}
-        self._negotiated[token] = (connection_id, now + lifetime)
+        self._negotiated = {key: entry for key, entry in self._negotiated.items() if now < entry.ends}
+        stateful = (query.last("usestatefulreconnect") or "").lower() == "true"
+        self._negotiated[token] = _Negotiated(connection_id, now + lifetime, stateful)
         body = encode_negotiation(
             connection_id=connection_id,
             connection_token=token,
             version=version,
             transports=tuple(TRANSFER_FORMATS),
+            stateful_reconnect=stateful,
         )
         return Response(body, media_type="application/json")
 
@@ -183,19 +185,32 @@ class ClientEndpoint:
         token = guest.query.last("id")
         if token is None:  # pysignalr and signalrcore do not negotiate with the service
             token = _new_id()
-            self._negotiated[token] = (token, math.inf)
-        caller = self._caller(guest, token, WebSocketTransport.name)
-        await receive()  # websocket.connect
-        transport = WebSocketTransport(send, socket=scope.get("extensions", {}).get(SOCKET))
-        await send({"type": "websocket.accept"})
-        client = self._open(token, caller, transport)
+            self._negotiated[token] = _Negotiated(token, math.inf, stateful=False)
+        client = self._clients.get(token)
+        if client is not None and client.connection.session.resumable:
+            await self._come_back(client.connection, await _accept(scope, receive, send), receive)
+            return
+        ticket = self._ticket(guest, token, WebSocketTransport.name)
+        transport = await _accept(scope, receive, send)
+        client = self._open(token, ticket, transport, stateful=ticket.stateful)
         await self._serve(token, client, partial(transport.serve, receive, client.connection))
+
+    async def _come_back(
+        self, connection: ClientConnection, transport: WebSocketTransport, receive: Receive
+    ) -> None:
+        """A client with stateful reconnect has another socket."""
+        if not connection.session.resumable:  # it has ended meanwhile
+            transport.hang_up()
+            return
+        connection.resume(transport)
+        with self._faults.reaching(connection.connection_id, transport):
+            await transport.serve(receive, connection)
 
     async def _events(self, guest: "_Guest", receive: Receive, send: Send) -> None:
         token = _required_id(guest.query)
-        caller = self._caller(guest, token, EventStreamTransport.name)
+        ticket = self._ticket(guest, token, EventStreamTransport.name)
         transport = EventStreamTransport(send)
-        client = self._open(token, caller, transport, text_only=True)
+        client = self._open(token, ticket, transport, text_only=True)
         end = self._clock.call_at(guest.expires, transport.hang_up)
         await self._serve(token, client, partial(transport.serve, receive, client.connection))
         end.cancel()
@@ -219,10 +234,10 @@ class ClientEndpoint:
         client = self._clients.get(token)
         transport = client and client.transport
         if not isinstance(transport, LongPollingTransport):
-            caller = self._caller(guest, token, LongPollingTransport.name)
+            ticket = self._ticket(guest, token, LongPollingTransport.name)
             transport = LongPollingTransport(clock=self._clock)
             # Polls show by themselves that the service is there: no pings, as ASP.NET
-            client = self._open(token, caller, transport, keep_alive=math.inf)
+            client = self._open(token, ticket, transport, keep_alive=math.inf)
             serving = self._serve(token, client, partial(transport.serve, client.connection))
             task = asyncio.create_task(serving)
             self._polled.add(task)
@@ -249,30 +264,38 @@ class ClientEndpoint:
 
     # --- connections -----------------------------------------------------------------------------------------
 
-    def _caller(self, guest: "_Guest", token: str, transport: str) -> Caller:
+    def _ticket(self, guest: "_Guest", token: str, transport: str) -> "_Ticket":
         """Who opens a transport; its token is used up."""
         hub = self._admission.hub_name(guest.query)
         if (client := self._clients.get(token)) is not None:
             if client.transport.name != transport:
                 raise Refused(400, "Cannot change transports mid-connection")
             raise Refused(409, "There is a connection with this id already.")
-        connection_id, ends = self._negotiated.pop(token, ("", 0.0))
-        if self._clock.time() >= ends:
+        negotiated = self._negotiated.pop(token, None)
+        if negotiated is None or self._clock.time() >= negotiated.ends:
             raise Refused(404, UNKNOWN_ID)
         user_id, items = read_claims(guest.claims)
-        return Caller(connection_id, hub, user_id, items, f"?{guest.query.raw}")
+        caller = Caller(negotiated.connection_id, hub, user_id, items, f"?{guest.query.raw}")
+        return _Ticket(caller, negotiated.stateful, closing_time(guest.claims))
 
     def _open(
         self,
         token: str,
-        caller: Caller,
+        ticket: "_Ticket",
         transport: _Transport,
         *,
+        stateful: bool = False,
         text_only: bool = False,
         keep_alive: float = KEEP_ALIVE_INTERVAL,
     ) -> "_Client":
+        caller = ticket.caller
         session = Session(
-            now=self._clock.time(), streams=self._streams, text_only=text_only, keep_alive=keep_alive
+            now=self._clock.time(),
+            streams=self._streams,
+            stateful=stateful,
+            text_only=text_only,
+            keep_alive=keep_alive,
+            expires=ticket.closes,
         )
         connection = ClientConnection(
             caller=caller,
@@ -296,11 +319,12 @@ class ClientEndpoint:
         return client
 
     async def _serve(self, token: str, client: "_Client", serve: Callable[[], Awaitable[None]]) -> None:
-        """Serve a connection until its transport is gone and the app knows."""
+        """Serve a connection until it is gone and the app knows."""
         connection = client.connection
         try:
             with self._faults.reaching(connection.connection_id, client.transport):
                 await serve()
+            await connection.gone.wait()  # the transport is: the client may come back over another one
         finally:
             self._journal.closed(connection.connection_id)
             del self._clients[token]
@@ -325,12 +349,34 @@ class _Guest(NamedTuple):
     expires: float  # Unix seconds
 
 
+class _Negotiated(NamedTuple):
+    """What negotiate has promised to a client."""
+
+    connection_id: str
+    ends: float  # Unix seconds
+    stateful: bool
+
+
+class _Ticket(NamedTuple):
+    """Who may open a transport, and how the connection is to be."""
+
+    caller: Caller
+    stateful: bool
+    closes: float | None  # Unix seconds
+
+
 class _Client(NamedTuple):
     """A live connection."""
 
     connection: ClientConnection
     transport: _Transport
     posting: asyncio.Lock  # its POSTs are taken one by one
+
+
+async def _accept(scope: Scope, receive: Receive, send: Send) -> WebSocketTransport:
+    await receive()  # websocket.connect
+    await send({"type": "websocket.accept"})
+    return WebSocketTransport(send, socket=scope.get("extensions", {}).get(SOCKET))
 
 
 def _required_id(query: Query) -> str:

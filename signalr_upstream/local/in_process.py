@@ -38,12 +38,10 @@ class InProcessTransport:
     async def request(
         self,
         method: str,
-        base: str,
-        target: str,
+        url: str,
         headers: Sequence[tuple[str, str]],
         body: bytes,
-        *,
-        timeout: float,
+        timeout: float,  # noqa: ASYNC109 - see Transport
     ) -> Answer:
         """See ``Transport.request``."""
         if self._ended:
@@ -52,7 +50,7 @@ class InProcessTransport:
             raise ConnectError(
                 "the local service has no port and lives in another event loop: give it one, LocalService(app, port=0)"
             )
-        return await self._http.request(method, base, target, headers, body, timeout=timeout)
+        return await self._http.request(method, url, headers, body, timeout)
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -111,7 +109,7 @@ class InProcess:
         claims: Mapping[str, str | Sequence[str]] | None = None,
         protocol: str = "json",
         query: Mapping[str, str] | None = None,
-        timeout: float = TIMEOUT,
+        timeout: float = TIMEOUT,  # noqa: ASYNC109
     ) -> InProcessClient:
         """Connect a client without a socket; it is there when the app has answered its ``connected``.
 
@@ -138,7 +136,7 @@ class InProcess:
         *,
         headers: Mapping[str, str] | None = None,
         protocol: str = "json",
-        timeout: float = TIMEOUT,
+        timeout: float = TIMEOUT,  # noqa: ASYNC109
     ) -> InProcessClient:
         """Connect a client as the app's negotiate says.
 
@@ -173,7 +171,7 @@ class InProcess:
             )
         return await self._open(access.url, access.access_token, protocol, timeout)
 
-    async def settled(self, *, timeout: float = TIMEOUT) -> None:
+    async def settled(self, *, timeout: float = TIMEOUT) -> None:  # noqa: ASYNC109
         """Wait until the app has answered all that clients have sent so far.
 
         Raises:
@@ -192,7 +190,7 @@ class InProcess:
         url: str,
         token: str,
         protocol: str,
-        timeout: float,
+        timeout: float,  # noqa: ASYNC109
     ) -> InProcessClient:
         """Negotiate with the service and connect, as the official clients do."""
         query = urlsplit(url).query
@@ -215,7 +213,7 @@ class InProcess:
         await self._settle(client.connection_id, timeout)
         return client
 
-    async def _settle(self, connection_id: str | None, timeout: float) -> None:
+    async def _settle(self, connection_id: str | None, timeout: float) -> None:  # noqa: ASYNC109
         try:
             async with asyncio.timeout(timeout):
                 await self._clients.settled(connection_id)

@@ -7,7 +7,6 @@ Spec: https://github.com/dotnet/aspnetcore/blob/main/src/SignalR/docs/specs/Tran
 """
 
 import asyncio
-import logging
 from typing import ClassVar
 
 import starlette.types as asgi
@@ -18,6 +17,7 @@ from .admission import unauthorized
 from .asgi_writer import MAX_UNSENT
 from .client_connection import ClientConnection
 from .clock import Clock, Timer
+from .reasons import NOT_READING
 from .sse import until_gone
 
 POLL_TIMEOUT = 90.0
@@ -32,8 +32,6 @@ NO_CACHE = {
     "Pragma": "no-cache",
 }
 """Headers of every answer to a poll, errors included."""
-
-_log = logging.getLogger("signalr_upstream.local")
 
 
 class LongPollingTransport:
@@ -65,9 +63,7 @@ class LongPollingTransport:
             await self._ended.wait()
         finally:
             self._absence.cancel()
-            if self._cut_off:
-                _log.warning("%r does not read what is sent to it, and is cut off", connection)
-            connection.disconnect()
+            connection.disconnect(NOT_READING if self._cut_off else None)
 
     def send(self, data: bytes, *, binary: bool) -> None:
         """Keep ``data`` for the poll that waits, or for the next one."""

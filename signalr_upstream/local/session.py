@@ -10,12 +10,11 @@ are handled strictly one at a time, and the app learns of the end when the last 
 Spec: https://github.com/dotnet/aspnetcore/blob/main/src/SignalR/docs/specs/HubProtocol.md
 """
 
-from collections import deque
-from enum import Enum, auto
+import math
 from typing import assert_never
 
 from ..errors import InvalidMessageError, ProtocolError
-from ..protocol.framing import RECORD_SEPARATOR, BinarySplitter, TextSplitter
+from ..protocol.framing import RECORD_SEPARATOR, TextSplitter
 from ..protocol.handshake import (
     HubProtocol,
     choose_protocol,
@@ -37,6 +36,10 @@ from ..protocol.messages import (
     StreamItem,
 )
 from .actions import Action, Call, HangUp, Join, Leave, Result, Send
+from .inbox import Inbox
+from .reasons import CLOSED_WITH_ERROR, CUT_SHORT, EXPIRED, NO_STREAMS, NOT_ACKNOWLEDGING, TIMED_OUT
+from .resumption import NUMBERED, VERSION, Link, Resumption, SequenceError
+from .states import TRANSITIONS, Event, State
 
 HANDSHAKE_TIMEOUT = 15.0
 """Seconds a client has to say which protocol it speaks; ASP.NET's number."""
@@ -56,47 +59,8 @@ MAX_MESSAGE = 16 * 1024 * 1024
 MAX_WAITING = 64 * 1024
 """Bytes that may wait while a call runs before the transport stops reading."""
 
-CLOSED_WITH_ERROR = "Connection closed with an error."
-TIMED_OUT = "Client hasn't sent a message/ping within the configured ClientTimeoutInterval."
-CUT_SHORT = "Connection terminated while reading a message."
-NO_STREAMS = (
-    "Invocation failed, the local service does not pass stream() on to the app: call invoke() or send(), and let "
-    "the app send messages, or start the service with experimental streams."
-)
-
-
-class State(Enum):
-    """Where a connection is in its life."""
-
-    HANDSHAKE = auto()  # nothing is known about the client
-    IDLE = auto()  # open; the next message is taken at once
-    CALLING = auto()  # open; a call to the app runs, messages wait
-    DRAINING = auto()  # gone; what it said before is still being handled
-    LEAVING = auto()  # gone; the app is being told
-    CLOSED = auto()  # over
-
-
-class Event(Enum):
-    """What moves a connection from one state to another."""
-
-    ACCEPTED = auto()  # a good handshake
-    CALL = auto()  # a message for the app was taken
-    ANSWERED = auto()  # the app has answered, or failed to
-    ENDED = auto()  # the transport is gone or told to go
-
-
-TRANSITIONS = {
-    (State.HANDSHAKE, Event.ACCEPTED): State.CALLING,
-    (State.HANDSHAKE, Event.ENDED): State.CLOSED,
-    (State.IDLE, Event.CALL): State.CALLING,
-    (State.IDLE, Event.ENDED): State.LEAVING,
-    (State.CALLING, Event.ANSWERED): State.IDLE,
-    (State.CALLING, Event.ENDED): State.DRAINING,
-    (State.DRAINING, Event.CALL): State.DRAINING,
-    (State.DRAINING, Event.ANSWERED): State.LEAVING,
-    (State.LEAVING, Event.ANSWERED): State.CLOSED,
-}
-"""Every legal step. What is missing cannot happen, and a KeyError says so."""
+MAX_KEPT = 4 * 1024 * 1024
+"""Bytes kept for a client that is away, or does not say what has arrived: as many as for one that does not read."""
 
 
 class Session:
@@ -109,6 +73,8 @@ class Session:
         max_message: largest message taken from the client, in bytes.
         text_only: the transport cannot carry binary messages.
         streams: whether the app is told of streams that the client asks for.
+        stateful: whether the client may come back over another transport, if its handshake says so too.
+        expires: when it is closed, whatever it does.
     """
 
     def __init__(
@@ -121,6 +87,8 @@ class Session:
         max_message: int = MAX_MESSAGE,
         text_only: bool = False,
         streams: bool = False,
+        stateful: bool = False,
+        expires: float | None = None,
     ) -> None:
         self.state = State.HANDSHAKE
         self.open = (
@@ -133,14 +101,14 @@ class Session:
         self._max_message = max_message
         self._text_only = text_only
         self._streaming = streams
+        self._stateful = stateful
+        self._expires = math.inf if expires is None else expires
         self._heard = now
         self._spoken = now
         self._pings = False  # the client has pinged once, so its silence means something
         self._request = bytearray()  # the handshake, until it is complete
-        self._splitter: TextSplitter | BinarySplitter = TextSplitter()
-        self._chunks: deque[bytes] = deque()  # what came while a call ran, as it came
-        self._frames: deque[bytes] = deque()  # what the last chunk held
-        self._waiting = 0  # bytes in both
+        self._inbox = Inbox(TextSplitter())  # what waits for its turn
+        self._resumption: Resumption | None = None
         self._streams: set[str] = set()  # open ones, by the client's ids
         self._starting: str | None = None  # the stream that the running call is about
         self._farewell: CloseConnection | None = None  # what the app is told, where the service ended it
@@ -155,21 +123,36 @@ class Session:
     @property
     def reading(self) -> bool:
         """Whether the transport should read on: False while much waits for a running call."""
-        return self._waiting <= MAX_WAITING
+        return self._inbox.size <= MAX_WAITING
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the client may go on over another transport."""
+        return self.open and self._resumption is not None and self._resumption.link is not Link.FINAL
 
     @property
     def deadline(self) -> float | None:
         """When ``tick`` must be called at the latest; None when nothing is timed any more."""
-        match self.state:
-            case State.HANDSHAKE:
-                return self._handshake_deadline
-            case State.CALLING:  # the client waits for the app: its silence is not held against it
-                return self._spoken + self._keep_alive
-            case State.IDLE:
-                ping = self._spoken + self._keep_alive
-                return min(ping, self._heard + self._client_timeout) if self._pings else ping
-            case _:
-                return None
+        if self.state is State.HANDSHAKE:
+            return self._handshake_deadline
+        if self.state.over:
+            return None
+        resumption = None if self._resumption is None else self._resumption.deadline
+        times = [self._expires, math.inf if resumption is None else resumption]
+        if self._attached:
+            times += [self._spoken + self._keep_alive, self._silence_ends]
+        earliest = min(times)
+        return None if earliest == math.inf else earliest
+
+    @property
+    def _silence_ends(self) -> float:
+        """When a silent client is taken for gone; not while it waits for the app."""
+        counts = self._pings and self.state is State.IDLE
+        return self._heard + self._client_timeout if counts else math.inf
+
+    @property
+    def _attached(self) -> bool:
+        return self._resumption is None or self._resumption.link is not Link.DETACHED
 
     # --- what happens ---------------------------------------------------------------------------------------
 
@@ -180,8 +163,7 @@ class Session:
         if not self.open:
             return []  # it talks on after the end
         self._heard = now
-        self._chunks.append(data)
-        self._waiting += len(data)
+        self._inbox.put(data)
         return self._proceed(now) if self.state is State.IDLE else []
 
     def answered(self, completion: Completion | bytes | None, now: float) -> list[Action]:
@@ -198,10 +180,9 @@ class Session:
         actions: list[Action] = []
         stream, self._starting = self._starting, None
         if isinstance(completion, bytes):
-            self._spoken = now
-            actions.append(Send(completion))
+            actions += self._pass_on(completion, now)
         elif completion is not None and (stream is None or self.end_stream(stream)):
-            actions.append(self._say(completion, now))
+            actions += self._say(completion, now)
         return actions + self._proceed(now)
 
     def has_stream(self, stream_id: str) -> bool:
@@ -214,38 +195,76 @@ class Session:
         self._streams.discard(stream_id)
         return found
 
-    def deliver(self, now: float) -> bool:
-        """Framed bytes are about to be written to the client. False: it is gone, do not."""
-        if self.open:
+    def direct(self, now: float) -> bool:
+        """A message for the client is about to be written. False: it is for ``deliver`` to say what is written."""
+        if self._resumption is None and self.open:
             self._spoken = now
-        return self.open
+            return True
+        return False
 
-    def close(self, reason: str | None, now: float) -> list[Action]:
-        """The service closes the connection; the client may reconnect. For the app that is a normal end."""
+    def deliver(self, frame: bytes, now: float) -> list[Action]:
+        """A message about an invocation for the client, framed."""
+        if not self.open:
+            return []
+        if self._resumption is None:
+            return self._write([frame], now)
+        frames = self._resumption.send(frame)
+        if self._resumption.size > MAX_KEPT:
+            return self._close(Close(NOT_ACKNOWLEDGING, allow_reconnect=True), NOT_ACKNOWLEDGING, now)
+        return self._write(frames, now)
+
+    def close(self, reason: str | None, now: float, error: str | None = None) -> list[Action]:
+        """The service closes the connection; the client may reconnect. For the app that is normal, or ``error``."""
         if self.state is State.HANDSHAKE:
             self._step(Event.ENDED)
             return [HangUp()]
-        return self._close(Close(reason or None, allow_reconnect=True), None, now) if self.open else []
+        return self._close(Close(reason or None, allow_reconnect=True), error, now) if self.open else []
 
-    def disconnect(self, now: float) -> list[Action]:
-        """The transport is gone. What it brought before is still handled, then the app is told."""
+    def disconnect(self, now: float, error: str | None = None) -> list[Action]:
+        """The transport is gone, for ``error`` if not by the client's will; what it brought before is handled."""
         if self.state is State.HANDSHAKE:
             self._step(Event.ENDED)
             return []
         if not self.open:
             return []
+        if error is not None:
+            self._farewell = CloseConnection(error)
         return self._end()
 
+    def lose(self, now: float) -> list[Action]:
+        """The transport broke. A client that may come back is waited for; of another one it is the end."""
+        if self._resumption is None or not self.resumable:
+            return self.disconnect(now)
+        self._resumption.lose(now)
+        return []
+
+    def resume(self, now: float) -> list[Action]:
+        """The client is back over another transport, as ``resumable`` says it may be."""
+        assert self.protocol is not None  # noqa: S101 - a client that may come back has been through its handshake
+        assert self._resumption is not None  # noqa: S101
+        # What came and was not looked at has not been counted, so the client sends it once more.
+        self._inbox = Inbox(self.protocol.splitter(self._max_message))
+        self._heard = now
+        first, frames = self._resumption.resume()
+        return self._write([self.protocol.encode(Sequence(first)), *frames], now)
+
     def tick(self, now: float) -> list[Action]:
-        """Time has passed: ping, or give up on a silent client. Called too early, it does nothing."""
+        """Time has passed: say what is due, or give up on a client. Called too early, it does nothing."""
         deadline = self.deadline
         if deadline is None or now < deadline:
             return []
         if self.state is State.HANDSHAKE:
             return self._refuse("Handshake was canceled.")
-        if self.state is State.IDLE and self._pings and now >= self._heard + self._client_timeout:
+        if now >= self._expires:
+            return self._close(Close(EXPIRED, allow_reconnect=True), EXPIRED, now)
+        if not self._attached:
+            return self._end()  # it did not come back
+        if now >= self._silence_ends:
             return self._close(Close(TIMED_OUT, allow_reconnect=True), TIMED_OUT, now)
-        return [self._say(Ping(), now)]
+        acknowledged = None if self._resumption is None else self._resumption.take_ack(now)
+        if acknowledged is not None:
+            return self._say(Ack(acknowledged), now)
+        return self._say(Ping(), now)
 
     # --- the handshake --------------------------------------------------------------------------------------
 
@@ -257,14 +276,16 @@ class Session:
         if not separator:
             return []
         try:
-            self.protocol = choose_protocol(parse_handshake_request(head), text_only=self._text_only)
+            request = parse_handshake_request(head)
+            self.protocol = choose_protocol(request, text_only=self._text_only)
         except ProtocolError as error:
             return self._refuse(str(error))
-        self._splitter = self.protocol.splitter(self._max_message)
+        if self._stateful and request.version >= VERSION:
+            self._resumption = Resumption()
+        self._inbox = Inbox(self.protocol.splitter(self._max_message))
         self._request.clear()
         if rest:  # the first messages may come with the handshake
-            self._chunks.append(rest)
-            self._waiting = len(rest)
+            self._inbox.put(rest)
         self._heard = self._spoken = now
         self._step(Event.ACCEPTED)
         return [Send(encode_handshake_response()), Join(), Call(OpenConnection())]
@@ -280,6 +301,8 @@ class Session:
         actions: list[Action] = []
         try:
             invocation = self._next_call(actions, now)
+        except SequenceError as error:  # the client's own words: it knows what they mean
+            return actions + self._close(Close(str(error), allow_reconnect=True), str(error), now)
         except ProtocolError as error:
             return actions + self._close(Close(CLOSED_WITH_ERROR, allow_reconnect=True), str(error), now)
         if invocation is not None:
@@ -301,9 +324,11 @@ class Session:
         return [self._say_goodbye()]
 
     def _next_call(self, actions: list[Action], now: float) -> Invocation | StreamInvocation | None:
-        while (frame := self._next_frame()) is not None:
+        while (frame := self._inbox.take()) is not None:
             assert self.protocol is not None  # noqa: S101 - chosen by the handshake, which comes first
             message = self.protocol.decode(frame)
+            if self._resumption is not None and not self._resumption.admits(message, now):
+                continue
             match message:
                 case Invocation(target="") | StreamInvocation(target=""):
                     raise InvalidMessageError("the target of an invocation is empty")
@@ -314,49 +339,58 @@ class Session:
                     self._starting = message.invocation_id
                     return message
                 case StreamInvocation():
-                    actions.append(self._say(Completion(message.invocation_id, error=NO_STREAMS), now))
+                    actions += self._say(Completion(message.invocation_id, error=NO_STREAMS), now)
                 case CancelInvocation():
                     self.end_stream(message.invocation_id)
                 case Completion():
                     actions.append(Result(message))
                 case Ping():
                     self._pings = True
+                case Ack() if self._resumption is not None:
+                    actions += self._write(self._resumption.acknowledged(message.sequence_id), now)
+                case Close() if self._resumption is not None:
+                    self._resumption.finish()
                 case StreamItem() | Close() | Ack() | Sequence() | None:
                     pass  # of no use to an app in serverless mode; the protocol is extensible
                 case _:
                     assert_never(message)
         return None
 
-    def _next_frame(self) -> bytes | None:
-        while not self._frames and self._chunks:
-            self._frames.extend(self._splitter.feed(self._chunks.popleft()))
-        frame = self._frames.popleft() if self._frames else None
-        if not (self._frames or self._chunks):
-            self._waiting = 0
-        return frame
-
-    def _say(self, message: HubMessage, now: float) -> Send:
+    def _say(self, message: HubMessage, now: float) -> list[Action]:
         assert self.protocol is not None  # noqa: S101 - chosen by the handshake, which comes first
+        frame = self.protocol.encode(message)
+        return self.deliver(frame, now) if isinstance(message, NUMBERED) else self._write([frame], now)
+
+    def _pass_on(self, data: bytes, now: float) -> list[Action]:
+        """Whole frames of the client's protocol, as the app wrote them."""
+        if self._resumption is None:
+            return self._write([data], now)
+        assert self.protocol is not None  # noqa: S101 - as above
+        messages = [self.protocol.decode(frame) for frame in self.protocol.splitter(MAX_MESSAGE).feed(data)]
+        return [action for message in messages if message is not None for action in self._say(message, now)]
+
+    def _write(self, frames: list[bytes], now: float) -> list[Action]:
+        if not (frames and self._attached):
+            return []
         self._spoken = now
-        return Send(self.protocol.encode(message))
+        return [Send(frame) for frame in frames]
 
     # --- the end --------------------------------------------------------------------------------------------
 
     def _close(self, message: Close, error: str | None, now: float) -> list[Action]:
         """End it from here: ``message`` for the client, ``error`` for the app."""
-        farewell = self._say(message, now)
+        held_back = [] if self._resumption is None else self._resumption.release_all()
+        actions = self._write(held_back, now) + self._say(message, now)
         self._farewell = CloseConnection(error)
-        self._frames.clear()
-        self._chunks.clear()
-        self._waiting = 0
-        return [farewell, HangUp(), *self._end()]
+        self._inbox.clear()
+        return [*actions, HangUp(), *self._end()]
 
     def _end(self) -> list[Action]:
         self._step(Event.ENDED)
         return [Leave(), self._say_goodbye()] if self.state is State.LEAVING else [Leave()]
 
     def _say_goodbye(self) -> Call:
-        cut_short = CloseConnection(CUT_SHORT) if self._splitter.pending else CloseConnection()
+        cut_short = CloseConnection(CUT_SHORT) if self._inbox.cut_short else CloseConnection()
         return Call(self._farewell or cut_short)
 
     def _step(self, event: Event) -> None:

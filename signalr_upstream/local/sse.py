@@ -44,7 +44,7 @@ class EventStreamTransport:
         """Answer until the client goes, or does not read what is written to it."""
         self._writer.write({"type": "http.response.start", "status": 200, "headers": list(HEADERS)}, 0)
         self._write(OPENING)
-        await self._writer.serve(until_gone(receive), connection)
+        await self._writer.serve(until_gone(receive), connection, self)
 
     def send(self, data: bytes, *, binary: bool) -> None:
         """Write ``data`` as one event; a line of it is a line of the event."""

@@ -45,7 +45,7 @@ class WebSocketTransport:
 
     async def serve(self, receive: asgi.Receive, connection: ClientConnection) -> None:
         """Read to the end, which is also reached when the client does not read what is written to it."""
-        await self._writer.serve(_read(receive, connection), connection)
+        await self._writer.serve(self._read(receive, connection), connection, self)
 
     def send(self, data: bytes, *, binary: bool) -> None:
         """Write ``data`` as one message."""
@@ -69,6 +69,18 @@ class WebSocketTransport:
         """Write nothing until ``released`` is set, as if the client did not read."""
         self._socket = None
         self._writer.hold_back(released)
+
+    async def _read(self, receive: asgi.Receive, connection: ClientConnection) -> bool:
+        while True:
+            message = await receive()
+            if message["type"] != "websocket.receive":
+                # A close frame has a reason, if only an empty one. Without a frame the network is to blame.
+                return message.get("reason") is None
+            if connection.transport is not self:
+                return False  # the client has another one meanwhile
+            text = message.get("text")
+            connection.receive(message["bytes"] if text is None else text.encode())
+            await connection.readable.wait()
 
 
 def _takes_more(socket: asyncio.Transport) -> bool:
@@ -97,13 +109,3 @@ _binary_frames = _Frames(Opcode.BINARY)
 def _as_text(data: bytes) -> str:
     # Values of users are passed on unread, so they may hold bytes that are no UTF-8.
     return data.decode("utf-8", "replace")
-
-
-async def _read(receive: asgi.Receive, connection: ClientConnection) -> None:
-    while True:
-        message = await receive()
-        if message["type"] != "websocket.receive":
-            return
-        text = message.get("text")
-        connection.receive(message["bytes"] if text is None else text.encode())
-        await connection.readable.wait()

@@ -145,17 +145,25 @@ def parse_negotiate_version(value: str | None) -> int:
 
 
 def encode_negotiation(
-    *, connection_id: str, connection_token: str, version: int, transports: Sequence[str]
+    *,
+    connection_id: str,
+    connection_token: str,
+    version: int,
+    transports: Sequence[str],
+    stateful_reconnect: bool = False,
 ) -> bytes:
     """The answer to negotiate.
 
     Args:
         connection_token: what opens the transport. Version 0 has none: there the id does.
         transports: names of ``TRANSFER_FORMATS``, the preferred one first.
+        stateful_reconnect: that the client may come back to its connection. Clients that have not asked fail at it.
     """
     members: dict[str, Any] = {"negotiateVersion": version, "connectionId": connection_id}
     if version > 0:
         members["connectionToken"] = connection_token
+    if stateful_reconnect:
+        members["useStatefulReconnect"] = True
     members["availableTransports"] = [
         {"transport": name, "transferFormats": TRANSFER_FORMATS[name]} for name in transports
     ]

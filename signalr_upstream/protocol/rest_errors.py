@@ -11,7 +11,6 @@ import msgspec
 
 from ..errors import (
     AccessDeniedError,
-    DeliveryUnknown,
     InvalidRequestError,
     NotFoundError,
     ServiceError,
@@ -20,7 +19,7 @@ from ..errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from .rest import ERROR_CODE_HEADER, Operation
+from .rest import ERROR_CODE_HEADER
 
 MAX_TEXT: Final = 300
 """Characters of the service's own words in an error: enough for a sentence, too few for a page of HTML."""
@@ -46,12 +45,6 @@ _CAUSES: Final[Mapping[int, tuple[type[ServiceError], str]]] = {
     431: (TooLargeError, "Exclude fewer connections: their ids travel in the URL."),
 }
 _FAILED = (UnavailableError, "The service failed: try again later.")
-_OPEN: Final = (408, 500, 502, 504)
-"""Answers that do not say whether a send was taken."""
-_UNKNOWN = (
-    DeliveryUnknown,
-    "The service may have sent it or not: send it again where twice does no harm (idempotent=True).",
-)
 _UNEXPECTED = (
     ServiceError,
     "Check that the endpoint is the SignalR service itself and that no proxy answers for it.",
@@ -62,11 +55,11 @@ _TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]*(?:\.[\w-]*)?")
 _MARKUP = re.compile(r"\s*<")
 
 
-def refusal(operation: Operation, status: int, headers: Mapping[str, str], body: bytes) -> ServiceError:
+def refusal(operation: str, status: int, headers: Mapping[str, str], body: bytes) -> ServiceError:
     """The error of an answer that is not 2xx.
 
     Args:
-        operation: what was asked.
+        operation: name of the REST operation.
         headers: names in lower case.
         body: the answer's body, or its beginning.
 
@@ -75,11 +68,9 @@ def refusal(operation: Operation, status: int, headers: Mapping[str, str], body:
         tokens removed) and what to do. Never our URL.
     """
     cause, advice = _FAILED if status >= 500 else _CAUSES.get(status, _UNEXPECTED)
-    if not operation.idempotent and status in _OPEN:
-        cause, advice = _UNKNOWN
     code = headers.get(ERROR_CODE_HEADER)
     said = _words(body) or _challenge(headers.get("www-authenticate", ""))
-    text = f"{operation.name}: the service answered {status}"
+    text = f"{operation}: the service answered {status}"
     if code is not None:
         code = _printable(code)
         text += f" {code}"
@@ -87,18 +78,7 @@ def refusal(operation: Operation, status: int, headers: Mapping[str, str], body:
         text += f": {_printable(said)}"
     elif cause is NotFoundError and code is not None:
         advice = "It is not connected, or no longer."
-    return cause(
-        f"{text} ({advice})",
-        operation=operation.name,
-        status=status,
-        error_code=code,
-        retry_after=_seconds(headers.get("retry-after", "")),
-    )
-
-
-def _seconds(header: str) -> float | None:
-    """Of a ``Retry-After``. Its other form is a date by the service's clock, which need not be ours."""
-    return float(header) if header.isdecimal() and header.isascii() and len(header) < 7 else None
+    return cause(f"{text} ({advice})", operation=operation, status=status, error_code=code)
 
 
 def _printable(text: str) -> str:

@@ -28,6 +28,15 @@ class Driver:
     def client_leaves(self) -> None:
         self._perform(self.session.disconnect(self.now))
 
+    def transport_breaks(self) -> None:
+        self._perform(self.session.lose(self.now))
+
+    def client_returns(self) -> None:
+        self._perform(self.session.resume(self.now))
+
+    def service_sends(self, frame: bytes) -> None:
+        self._perform(self.session.deliver(frame, self.now))
+
     def app_answers(self, completion: Completion | bytes | None = None) -> None:
         self._perform(self.session.answered(completion, self.now))
 

@@ -37,12 +37,13 @@ async def connect(
     upstream: Upstream | None = None,
     journal: Journal | None = None,
     streams: bool = False,
+    stateful: bool = False,
 ) -> Client:
     """A client that has been through its handshake and its ``connected``; without a ``protocol`` through neither."""
     client = Client()
     client.connection = ClientConnection(
         caller=Caller(connection_id, hub, user_id, (), f"?hub={hub}"),
-        session=Session(now=service.clock.time(), streams=streams),
+        session=Session(now=service.clock.time(), streams=streams, stateful=stateful),
         transport=client,
         hub=service.hub(hub),
         upstream=upstream or Upstream(keys=["k" * 44]),
@@ -50,7 +51,7 @@ async def connect(
         journal=journal,
     )
     if protocol is not None:
-        client.connection.receive(encode_handshake_request(protocol))
+        client.connection.receive(encode_handshake_request(protocol, 2 if stateful else 1))
         await client.connection.finished()
         client.take()
     return client

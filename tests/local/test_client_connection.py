@@ -1,10 +1,12 @@
 """A session carried out: its timers, its calls to the app, and messages for it."""
 
 import asyncio
+import logging
 
 import pytest
 
 from signalr_upstream.local import LocalService
+from signalr_upstream.local.actions import Action
 from signalr_upstream.local.client_connection import ClientConnection
 from signalr_upstream.local.clock import ManualClock
 from signalr_upstream.local.outgoing import Outgoing
@@ -69,7 +71,7 @@ async def test_a_bug_in_the_service_still_answers_who_waits(caplog: pytest.LogCa
     client.connection.receive(INVOKED + SENT + INVOKED)
     await client.connection.finished()
 
-    assert [b"the local service has a bug" in data for data in client.received] == [True, True]
+    assert [b"The local service has a bug" in data for data in client.received] == [True, True]
     assert "a bug" in caplog.text
 
 
@@ -109,10 +111,107 @@ async def test_messages_reach_only_who_is_there() -> None:
     message = Outgoing.json("t", b'[1,"a"]')
 
     client.connection.send(message)
+    client.connection.send(Outgoing(lambda _: None))  # a body that holds nothing for this protocol
     client.connection.close("bye")
     client.connection.send(message)
     await client.connection.finished()
 
     assert client.received == [b"\x0b\x96\x01\x80\xc0\xa1t\x92\x01\xa1a\x90", b"\x07\x93\x07\xa3bye\xc3"]
     assert client.gone
+    assert service.hub("chat").everybody() == []
+
+
+class Broken(Session):
+    """A session with a bug."""
+
+    def receive(self, data: bytes, now: float) -> list[Action]:
+        if data == b"boom":
+            raise ZeroDivisionError("a bug in the session")
+        return super().receive(data, now)
+
+    def answered(self, completion: Completion | bytes | None, now: float) -> list[Action]:
+        if completion is not None:
+            raise ZeroDivisionError("a bug in the session")
+        return super().answered(completion, now)
+
+
+async def broken() -> Client:
+    client = Client()
+    clock = ManualClock()
+    client.connection = ClientConnection(
+        caller=Caller("c", "chat", None, (), ""),
+        session=Broken(now=clock.time()),
+        transport=client,
+        hub=LocalService().hub("chat"),
+        upstream=Upstream(keys=["k" * 44]),
+        clock=clock,
+    )
+    client.connection.receive(JSON_HANDSHAKE)
+    await client.connection.finished()
+    client.take()
+    return client
+
+
+@pytest.mark.parametrize("cause", [b"boom", INVOKED])
+async def test_a_bug_in_the_session_closes_the_connection_so_that_nobody_waits(
+    cause: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await broken()
+
+    client.connection.receive(cause)
+    await client.connection.finished()
+
+    [closed] = client.received
+    assert closed.startswith(b'{"type":7,"error":"The local service has a bug; see its log."')
+    assert client.gone
+    assert client.connection.gone.is_set()
+    assert "a bug in the session" in caplog.text
+
+
+async def test_the_reason_of_an_end_is_logged_and_a_normal_end_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    service = LocalService()
+    client = await connect(service, upstream=Scripted())
+    other = await connect(service, upstream=Scripted(), connection_id="c2")
+
+    client.connection.disconnect("it did not read")
+    other.connection.disconnect()
+    await client.connection.finished()
+    await other.connection.finished()
+
+    assert len(caplog.records) == 1
+    assert "<ClientConnection c1 LEAVING>: it did not read" in caplog.text
+
+
+async def test_a_client_goes_on_over_another_transport() -> None:
+    service = LocalService()
+    first, second = await connect(service, stateful=True), Client()
+    connection = first.connection
+    connection.send(Outgoing.json("t", b"[]"))
+    connection.lose()
+    away = service.hub("chat").connection("c1")
+    connection.send(Outgoing.json("t", b"[]"))
+
+    connection.resume(second)
+    connection.send(Outgoing.json("t", b"[]"))
+
+    message = b'{"type":1,"target":"t","arguments":[]}\x1e'
+    assert away is connection
+    assert first.received == [message]
+    assert first.gone
+    assert second.received == [b'{"type":9,"sequenceId":1}\x1e', message, message, message]
+    assert not connection.gone.is_set()
+
+
+async def test_a_client_that_stays_away_is_gone_in_the_end() -> None:
+    clock = ManualClock()
+    service = LocalService(clock=clock)
+    client = await connect(service, stateful=True)
+
+    client.connection.lose()
+    clock.advance(30)
+
+    assert client.connection.gone.is_set()
     assert service.hub("chat").everybody() == []

@@ -288,7 +288,7 @@ async def test_a_client_that_does_not_poll_is_cut_off_when_too_much_waits(
     await settle()
 
     assert (await client.poll(slow).done()).status == 404
-    assert ("disconnected", None) in app.events
+    assert ("disconnected", "The client does not read what is sent to it.") in app.events
     assert "does not read" in caplog.text
 
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from signalr_upstream.local import session as module
-from signalr_upstream.local.session import MAX_HANDSHAKE, MAX_WAITING, Session, State
+from signalr_upstream.local import reasons
+from signalr_upstream.local.session import MAX_HANDSHAKE, MAX_WAITING, Session
+from signalr_upstream.local.states import State
 from signalr_upstream.protocol.messages import (
     CloseConnection,
     Completion,
@@ -460,7 +461,8 @@ def test_a_gone_connection_takes_no_orders() -> None:
     driver.client_leaves()
     driver.time_passes(1000)
 
-    assert not driver.session.deliver(driver.now)
+    driver.service_sends(b"late")
+    assert not driver.session.direct(driver.now)
     assert (driver.written, driver.calls) == ([], [])
 
 
@@ -508,7 +510,7 @@ def test_a_message_puts_the_ping_off() -> None:
     driver = connected()
     driver.time_passes(10)
 
-    assert driver.session.deliver(driver.now)
+    assert driver.session.direct(driver.now)
     driver.time_passes(10)
     assert driver.take_written() == []
     driver.time_passes(5)
@@ -544,7 +546,7 @@ def test_a_client_that_pings_and_falls_silent_is_let_go() -> None:
 
     assert driver.hung_up
     assert b"Client hasn't sent a message/ping" in driver.take_written()[-1]
-    assert driver.take_calls() == [CloseConnection(module.TIMED_OUT)]
+    assert driver.take_calls() == [CloseConnection(reasons.TIMED_OUT)]
 
 
 def test_the_client_timeout_begins_anew_when_the_app_has_answered() -> None:

@@ -180,7 +180,7 @@ async def test_a_client_that_does_not_read_is_cut_off_and_the_others_do_not_noti
     await slow.done()
 
     assert (await client.post(connection, INVOKED)).status == 404
-    assert app.events[2:] == [("disconnected", None)]
+    assert app.events[2:] == [("disconnected", "The client does not read what is sent to it.")]
     assert "does not read" in caplog.text
     assert slow.body == b""
 

@@ -8,7 +8,8 @@ import pytest
 from signalr_upstream.local.client_connection import ClientConnection
 from signalr_upstream.local.clock import ManualClock
 from signalr_upstream.local.connections import Hub
-from signalr_upstream.local.session import Session, State
+from signalr_upstream.local.session import Session
+from signalr_upstream.local.states import State
 from signalr_upstream.local.upstream import Caller, Upstream
 from signalr_upstream.local.websocket import WebSocketTransport
 
@@ -100,22 +101,81 @@ async def test_a_socket_that_was_blocked_is_written_to_directly_again() -> None:
     assert len(socket.sent) == 7
 
 
-async def serving(transport: WebSocketTransport) -> tuple[asyncio.Task[None], ClientConnection]:
-    """The transport of a client whose handshake is over, and the task that reads it."""
+async def serving(
+    transport: WebSocketTransport,
+    *messages: Any,
+    stateful: bool = False,
+) -> tuple[asyncio.Task[None], ClientConnection]:
+    """The transport of a client whose handshake is over, and the task that reads it: ``messages``, then nothing."""
     clock = ManualClock()
     connection = ClientConnection(
         caller=Caller("c1", "chat", None, (), "?hub=chat"),
-        session=Session(now=clock.time()),
+        session=Session(now=clock.time(), stateful=stateful),
         transport=transport,
         hub=Hub(),
         upstream=Upstream(keys=["k" * 44]),
         clock=clock,
     )
-    connection.receive(JSON_HANDSHAKE)
+    connection.receive(b'{"protocol":"json","version":2}\x1e' if stateful else JSON_HANDSHAKE)
     await connection.finished()
-    reading = asyncio.create_task(transport.serve(asyncio.Event().wait, connection))  # type: ignore[arg-type] # says nothing, ever
+    inbox: asyncio.Queue[Any] = asyncio.Queue()
+    for message in messages:
+        inbox.put_nowait(message)
+    reading = asyncio.create_task(transport.serve(inbox.get, connection))
     await asyncio.sleep(0)
     return reading, connection
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        ({"type": "websocket.disconnect", "code": 1005}, State.IDLE),
+        ({"type": "websocket.disconnect", "code": 1005, "reason": ""}, State.CLOSED),
+        ({"type": "websocket.disconnect", "code": 1001, "reason": "going"}, State.CLOSED),
+    ],
+)
+async def test_a_client_may_come_back_when_the_network_broke_and_not_when_it_closed(
+    end: Any, state: State
+) -> None:
+    # uvicorn gives a reason, an empty one perhaps, for a close frame only
+    reading, connection = await serving(WebSocketTransport(Socket().send), end, stateful=True)
+
+    await reading
+    await connection.finished()
+
+    assert connection.session.state is state
+    assert connection.session.resumable == (state is State.IDLE)
+
+
+async def test_a_socket_that_was_replaced_says_nothing_more_and_ends_nothing() -> None:
+    old, new = Socket(), Socket()
+    late = {"type": "websocket.receive", "text": '{"type":3,"invocationId":"late","result":1}\x1egarbage\x1e'}
+    transport = WebSocketTransport(old.send)
+    gate: asyncio.Queue[Any] = asyncio.Queue()
+    _, connection = await serving(transport, stateful=True)
+    reading = asyncio.create_task(transport.serve(gate.get, connection))
+    await old.settle()
+
+    connection.resume(WebSocketTransport(new.send))
+    gate.put_nowait(late)
+    await reading
+
+    assert connection.session.resumable
+    assert old.sent[-1] == {"type": "websocket.close", "code": 1000}
+    assert new.sent == [{"type": "websocket.send", "text": '{"type":9,"sequenceId":1}\x1e'}]
+
+
+async def test_a_blocked_socket_that_nobody_reads_yet_can_be_closed() -> None:
+    socket = Socket()
+    socket.gate.clear()
+    transport = WebSocketTransport(socket.send)
+
+    transport.send(b"1", binary=True)
+    transport.hang_up()
+    socket.gate.set()
+    await socket.settle()
+
+    assert [message["type"] for message in socket.sent] == ["websocket.send", "websocket.close"]
 
 
 async def test_a_client_that_does_not_read_is_cut_off(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -154,6 +155,14 @@ def test_only_the_transports_offered_are_named() -> None:
     assert json.loads(body)["availableTransports"] == [
         {"transport": "WebSockets", "transferFormats": ["Text", "Binary"]}
     ]
+
+
+def test_stateful_reconnect_is_named_where_it_is_offered_only() -> None:
+    # The JavaScript client fails where the service offers what it has not asked for.
+    offer: Any = {"connection_id": "c", "connection_token": "t", "version": 1, "transports": ["WebSockets"]}
+
+    assert json.loads(encode_negotiation(**offer, stateful_reconnect=True))["useStatefulReconnect"] is True
+    assert "useStatefulReconnect" not in json.loads(encode_negotiation(**offer))
 
 
 def test_an_error_of_negotiate_is_its_only_member() -> None:
