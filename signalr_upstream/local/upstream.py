@@ -39,6 +39,10 @@ NO_STREAM = (
     "Stream failed, the app did not take it: it answers 204, and sends the items through the REST API."
 )
 
+KEEP_ALIVE = 1.0
+"""Seconds that an idle connection to the app is kept: less than any server keeps it, since a POST that meets its end is
+not sent again."""
+
 MAX_EXCERPT = 300
 """Characters of an app's failing answer that are logged."""
 
@@ -105,7 +109,9 @@ class Upstream:
         if app is not None:
             transport = AppTransport(app)
         # A bare transport: a client would log URLs, follow redirects with the signature, and use proxies.
-        self._transport = transport or httpx.AsyncHTTPTransport(trust_env=False, limits=httpx.Limits())
+        self._transport = transport or httpx.AsyncHTTPTransport(
+            trust_env=False, limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE)
+        )
         self._keys = tuple(keys)
         self._lenient = lenient
         self._tokens = tokens or TokenIssuer(lambda: "http://localhost", journal.clock)
@@ -209,6 +215,8 @@ class Upstream:
             url = template.expand(hub=caller.hub, category=category, event=event)
         except ValueError as error:
             raise UnreachableError(f"it cannot be sent to the app: {error}") from None
+        # h11 refuses spaces around a value, which mean nothing; claims end in one where the last of them is empty.
+        headers = [(name, value.strip(b" \t")) for name, value in headers]
         if template.resource is not None:
             headers.append((b"Authorization", f"Bearer {self._tokens.token(template.resource)}".encode()))
         return Post(caller.connection_id, caller.hub, category, event, url, headers, body)

@@ -86,7 +86,7 @@ def encode_headers(
         (b"Content-Type", content_type),
     ]
     for name, value in values:
-        if any(character in value for character in "\r\n\0"):
+        if any(character in value for character in "\r\n\v\f\0"):
             raise ValueError(f"{name.decode()} would hold a line break or NUL")
     return [(name, value.encode("utf-8", "surrogatepass")) for name, value in values if value]
 

@@ -94,10 +94,13 @@ async def replay(row: Row, *, lenient: bool) -> tuple[App, Completion | bytes | 
 
 
 def posted(request: httpx.Request, row: Row) -> bool:
-    """Whether the request is the recorded one, but for the case of the signature's digits."""
+    """Whether the request is the recorded one, but for the case of the signature's digits and spaces at an end."""
     target = row["target"] or "/{Hub}/{Category}/{Event}".format(**row["headers"])
     lines = [(name, value) for name, value in request.headers.raw if name not in (b"Host", b"Content-Length")]
-    theirs = [(name, value.lower() if name == b"X-ASRS-Signature" else value) for name, value in row["lines"]]
+    theirs = [
+        (name, value.lower() if name == b"X-ASRS-Signature" else value.strip())
+        for name, value in row["lines"]
+    ]
     # Rows that are kept for their bodies have other connections' headers, but for the type.
     same = lines == theirs if row["for"] == "headers" else lines[-1] == theirs[-1]
     return (request.method, request.url.raw_path.decode(), same, request.content) == (
