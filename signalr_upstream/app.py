@@ -307,7 +307,7 @@ class UpstreamApp(Starlette):
             self._services[setting] = Service(
                 verify=_verify_nothing(client.endpoints) if self.insecure else client.endpoints.verify,
                 unsealer=Unsealer([self._seal_key] if self._seal_key else own),
-                hub_client=lambda name, origin: HubClient(client, name, origin=origin),
+                hub_client=lambda name, origin: client.hub(name, origin=origin),
             )
         return self._services[setting]
 

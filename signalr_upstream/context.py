@@ -10,10 +10,13 @@ from starlette.datastructures import Headers, QueryParams, State
 from starlette.requests import Request
 
 from .claims import Claims, Unsealer
-from .client import Clients, Connections, Groups, HubClient, Target, Users
+from .client import HubClient
 from .connection_string import Endpoint
 from .errors import InvalidMessageError
+from .hub_calls import HubCalls
+from .memberships import Connections, Groups, Users
 from .protocol.upstream import CLIENT_QUERY, CONNECTION_ID, HEADER_PREFIX, USER_CLAIMS, USER_ID, decode_header
+from .targets import Clients, ConnectionTarget, Target
 
 # What opens doors is not handed out: a handler that logs all headers or the query gives nothing away.
 _SECRET_HEADERS = frozenset({b"authorization", b"authentication", b"proxy-authorization", b"cookie"})
@@ -152,12 +155,12 @@ class Context:
     @property
     def clients(self) -> "CallerClients":
         """Whom to send to, the caller and the others included."""
-        return CallerClients(self._hub_client, self.connection_id)
+        return CallerClients(self._hub_client.calls, self.connection_id)
 
     @property
     def groups(self) -> "CallerGroups":
         """Groups of this hub; the caller's connection is the default."""
-        return CallerGroups(self._hub_client, self.connection_id)
+        return CallerGroups(self._hub_client.calls, self.connection_id)
 
     @property
     def users(self) -> Users:
@@ -173,12 +176,12 @@ class Context:
 class CallerClients(Clients):
     """``Clients`` that knows who called."""
 
-    def __init__(self, hub_client: HubClient, connection_id: str) -> None:
-        super().__init__(hub_client)
+    def __init__(self, calls: HubCalls, connection_id: str) -> None:
+        super().__init__(calls)
         self._connection_id = connection_id
 
     @property
-    def caller(self) -> Target:
+    def caller(self) -> ConnectionTarget:
         """The connection that sent this call."""
         return self.connection(self._connection_id)
 
@@ -195,8 +198,8 @@ class CallerClients(Clients):
 class CallerGroups(Groups):
     """``Groups`` whose connection is the caller's unless another one is named."""
 
-    def __init__(self, hub_client: HubClient, connection_id: str) -> None:
-        super().__init__(hub_client)
+    def __init__(self, calls: HubCalls, connection_id: str) -> None:
+        super().__init__(calls)
         self._connection_id = connection_id
 
     async def add(self, group: str, *, connection_id: str | None = None) -> bool:

@@ -1,124 +1,122 @@
-"""Make REST calls: each built, signed and sent to the endpoints concerned, its answer judged.
+"""Make REST calls: signed, sent, judged, and repeated where that is safe."""
 
-Names and sizes are checked before anything is sent. No call is repeated.
-"""
-
+import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import anyio
 from msgspec import Struct
 
 from .auth import TokenCache
-from .connection_string import Endpoint, unusable_keys_reason
-from .endpoints import Endpoints
-from .errors import ConnectError, DeliveryUnknown, NoKeysError, ServiceError, TooLargeError
-from .protocol import rest
+from .connection_string import Endpoint
+from .errors import ConnectError, DeliveryUnknown, ServiceError
 from .protocol.rest import Operation
 from .protocol.rest_errors import refusal
+from .repeating import may_repeat, repeat
 from .transport import Answer, Transport
 
 MAX_IN_FLIGHT: Final = 16
 """Requests that one call with many targets has under way: a long list must not take every connection."""
 
+TIMEOUT: Final = 10.0
+"""Seconds for one attempt."""
+
+TOTAL_TIMEOUT: Final = 30.0
+"""Seconds for a call with all its attempts and the waits between them."""
+
 
 class Request(Struct, frozen=True):
-    """One request to one endpoint, built and checked."""
+    """What is asked of an endpoint, built and checked.
 
-    endpoint: Endpoint
+    Attributes:
+        idempotent: made twice it does no more than once. True of all that is no send.
+    """
+
     operation: Operation
     path: str
     query: str
-    body: bytes
+    body: bytes = b""
+    content_type: str = ""
+    idempotent: bool = False
 
 
 class Delivery:
     """Makes the REST calls of one client.
 
     Args:
-        application: prefix of all hubs; "" for none.
-        timeout: seconds for each request.
+        timeout: seconds for each attempt.
+        total_timeout: seconds for each call.
     """
 
     def __init__(
-        self,
-        endpoints: Endpoints,
-        transport: Transport,
-        *,
-        application: str,
-        timeout: float,
-        api_version: str,
+        self, transport: Transport, *, timeout: float = TIMEOUT, total_timeout: float = TOTAL_TIMEOUT
     ) -> None:
-        self.endpoints = endpoints
         self.transport = transport
-        self._application = application
         self._timeout = timeout
-        self._api_version = api_version
+        self._total_timeout = total_timeout
         self._tokens = TokenCache()
 
-    def prepare(
-        self,
-        operation: Operation,
-        names: Mapping[str, str],
-        *,
-        origin: Endpoint | None = None,
-        query: Sequence[tuple[str, str]] = (),
-        body: bytes = b"",
-    ) -> list[Request]:
-        """One request for each endpoint concerned, or an error before the first is sent."""
-        path, parameters = rest.build(
-            operation, names, application=self._application, query=query, api_version=self._api_version
-        )
-        if len(body) > rest.MAX_BODY:
-            raise TooLargeError(
-                f"{operation.name}: the message has {len(body)} bytes, and the service takes {rest.MAX_BODY}",
-                operation=operation.name,
-            )
-        if len(path) + len(parameters) > rest.MAX_TARGET:
-            raise TooLargeError(
-                f"{operation.name}: the URL has over {rest.MAX_TARGET} bytes. Exclude fewer connections.",
-                operation=operation.name,
-            )
-        endpoints = self.endpoints.all if origin is None else (origin,)
-        keyless = [endpoint for endpoint in endpoints if not endpoint.keys]
-        if keyless or not endpoints:
-            raise NoKeysError(unusable_keys_reason(keyless))
-        return [Request(endpoint, operation, path, parameters, body) for endpoint in endpoints]
+    async def make(self, endpoint: Endpoint, request: Request, *, timeout: float | None = None) -> Answer:
+        """Make one call; every way to fail is a ServiceError that names the operation.
 
-    async def _send(self, request: Request) -> Answer:
-        """Make one request; every way to fail is a ServiceError that names the operation."""
-        operation = request.operation
-        token = self._tokens.rest_token(request.endpoint, request.path, now=time.time())
-        headers = [("Authorization", f"Bearer {token}")]
-        if request.body:
-            headers.append(("Content-Type", rest.JSON_TYPE))
-        url = request.endpoint.server_url + request.path + request.query
+        Args:
+            timeout: seconds for one attempt, and then for all; None for those of this client.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (timeout or self._total_timeout)
+        each = timeout or self._timeout
         try:
-            answer = await self.transport.request(operation.method, url, headers, request.body, self._timeout)
-        except (ConnectError, DeliveryUnknown) as exc:
-            exc.operation = operation.name
-            raise
-        if not 200 <= answer.status < 300:
-            raise refusal(operation.name, answer.status, answer.headers, answer.body)
-        return answer
+            return await self._attempt(endpoint, request, each)
+        except ServiceError as error:
+            if not may_repeat(error, idempotent=request.idempotent):
+                raise
+            first = error
+        return await repeat(
+            first,
+            lambda left: self._attempt(endpoint, request, min(each, left)),
+            idempotent=request.idempotent,
+            deadline=deadline,
+        )
 
-    async def send_all(self, requests: Sequence[Request]) -> list[ServiceError | None]:
-        """Make several requests and wait for all; each one's error, or None."""
-        outcomes: list[ServiceError | None] = [None] * len(requests)
-        todo = iter(range(len(requests)))
+    async def make_all(self, calls: Sequence[tuple[Endpoint, Request]]) -> list[Answer | ServiceError]:
+        """Make several calls, wait for all, and give what became of each."""
+        outcomes: list[Answer | ServiceError] = [_NOT_MADE] * len(calls)
+        todo = iter(range(len(calls)))
 
         async def work() -> None:
             for index in todo:
                 try:
-                    await self._send(requests[index])
-                except ServiceError as exc:
-                    outcomes[index] = exc
+                    outcomes[index] = await self.make(*calls[index])
+                except ServiceError as error:
+                    outcomes[index] = error
 
-        if len(requests) == 1:
-            await work()
-            return outcomes
         async with anyio.create_task_group() as group:
-            for _ in range(min(MAX_IN_FLIGHT, len(requests))):
+            for _ in range(min(MAX_IN_FLIGHT, len(calls))):
                 group.start_soon(work)
         return outcomes
+
+    async def _attempt(self, endpoint: Endpoint, request: Request, timeout: float) -> Answer:
+        operation = request.operation
+        token = self._tokens.rest_token(endpoint, request.path, now=time.time())
+        headers = [("Authorization", f"Bearer {token}")]
+        if request.content_type:
+            headers.append(("Content-Type", request.content_type))
+        try:
+            answer = await self.transport.request(
+                operation.method,
+                endpoint.server_url,
+                request.path + request.query,
+                headers,
+                request.body,
+                timeout=timeout,
+            )
+        except (ConnectError, DeliveryUnknown) as error:
+            error.operation = operation.name
+            raise
+        if not 200 <= answer.status < 300:
+            raise refusal(operation, answer.status, answer.headers, answer.body)
+        return answer
+
+
+_NOT_MADE = ServiceError("not made")

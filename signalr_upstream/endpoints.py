@@ -34,6 +34,7 @@ class Endpoints:
 
     def __init__(self, endpoints: Sequence[Endpoint], *, upstream_keys: Sequence[str] = ()) -> None:
         self.all = tuple(endpoints)
+        self._keyless = [endpoint for endpoint in self.all if not endpoint.keys]
         # A key that two endpoints share proves neither, nor does one that verifies only.
         owners: dict[str, Endpoint | None] = {}
         for endpoint in self.all:
@@ -81,6 +82,17 @@ class Endpoints:
         if not self.all:
             raise NoKeysError(unusable_keys_reason(self.all))
         return self.all[0]
+
+    @property
+    def for_sending(self) -> tuple[Endpoint, ...]:
+        """The endpoints that calls go to.
+
+        Raises:
+            NoKeysError: one has no usable key, or there is none at all.
+        """
+        if self._keyless or not self.all:
+            raise NoKeysError(unusable_keys_reason(self._keyless))
+        return self.all
 
     def verify(self, signature: bytes, connection_id: bytes) -> Endpoint | None:
         """Check the signature of an upstream call.

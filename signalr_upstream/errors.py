@@ -37,7 +37,9 @@
         ├── ThrottledError                   429: too many messages or connections
         ├── UnavailableError                 5xx
         ├── ConnectError                     nothing was sent: no connection to the service
-        ├── DeliveryUnknown                  sent, but no answer came: it may have been delivered
+        ├── DeliveryUnknown                  sent, but what became of it is not known: it may have been delivered
+        ├── ClientInvocationError            the client that was invoked answered with an error
+        ├── ResultError                      what the client answered is not what was asked for
         └── PartialDelivery                  some targets were reached, others were not
 
 No message holds a key, a token or a request body.
@@ -216,17 +218,25 @@ class ServiceError(SignalRError):
         operation: which call it was, e.g. ``"send_to_group"``.
         status: HTTP status of the answer; None where none came.
         error_code: the service's ``x-ms-error-code``, e.g. ``"Warning.Connection.NotExisted"``.
+        retry_after: seconds that the service asks to wait; None where it does not.
     """
 
     status_code = 502
 
     def __init__(
-        self, message: str, *, operation: str = "", status: int | None = None, error_code: str | None = None
+        self,
+        message: str,
+        *,
+        operation: str = "",
+        status: int | None = None,
+        error_code: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.operation = operation
         self.status = status
         self.error_code = error_code
+        self.retry_after = retry_after
 
 
 class InvalidRequestError(ServiceError):
@@ -262,7 +272,18 @@ class ConnectError(ServiceError):
 
 
 class DeliveryUnknown(ServiceError):  # noqa: N818 - a state, not a failure
-    """The request was sent, but no answer came: it may have been delivered."""
+    """The request was sent, but what became of it is not known: it may have been delivered.
+
+    No answer came, or one that leaves it open (408, 500, 502 or 504 to a send).
+    """
+
+
+class ClientInvocationError(ServiceError):
+    """The client that was invoked answered with an error; the text is the client's."""
+
+
+class ResultError(ServiceError):
+    """What the client answered is not what was asked for."""
 
 
 class PartialDelivery(ServiceError):  # noqa: N818 - a state, not a failure

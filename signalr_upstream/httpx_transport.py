@@ -1,29 +1,17 @@
 """The transport over httpx: through the user's client, or through one of its own for each running loop.
 
-A module of its own, imported when a client is made: httpx takes longer to import than all the rest of this package.
+A module of its own, imported when it is needed: httpx takes longer to import than all the rest of this package.
 """
 
-import asyncio
-import weakref
-from collections.abc import AsyncGenerator, Sequence
-from typing import Final
+from collections.abc import Sequence
 
 import anyio
 import httpx
-from msgspec import Struct
 
+from .connection_pool import CONNECT_SHARE, IDLE_EXPIRY, MAX_CONNECTIONS
 from .errors import ConnectError, DeliveryUnknown
+from .loop_bound import LoopBound
 from .transport import MAX_ANSWER, Answer
-
-MAX_CONNECTIONS: Final = 100
-"""Connections to the service for each event loop; more calls than that wait for one to come free."""
-
-IDLE_EXPIRY: Final = 15.0
-"""Seconds an unused connection is kept: shorter than any proxy's patience, so that it is not found dead."""
-
-CONNECT_SHARE: Final = 0.5
-"""Part of a call's time-out that making a connection may use up; less than all of it, so that a service that
-cannot be reached is told from one that does not answer."""
 
 
 class HttpxTransport:
@@ -37,23 +25,27 @@ class HttpxTransport:
 
     def __init__(self, client: httpx.AsyncClient | None = None) -> None:
         self._given = client
-        self._own: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopClient] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._own = LoopBound(_make_client)
 
     async def request(
         self,
         method: str,
-        url: str,
+        base: str,
+        target: str,
         headers: Sequence[tuple[str, str]],
         body: bytes,
-        timeout: float,  # noqa: ASYNC109 - a transport without anyio can keep it too
+        *,
+        timeout: float,
     ) -> Answer:
         """See ``Transport.request``."""
-        client = self._given if self._given is not None else await self._client_of_loop()
+        client = self._given if self._given is not None else (await self._own.get()).client
         waits = httpx.Timeout(timeout, connect=timeout * CONNECT_SHARE, pool=timeout * CONNECT_SHARE)
         request = client.build_request(
-            method, url, headers=[*headers, ("Accept-Encoding", "identity")], content=body, timeout=waits
+            method,
+            base + target,
+            headers=[*headers, ("Accept-Encoding", "identity")],
+            content=body,
+            timeout=waits,
         )
         try:
             with anyio.fail_after(timeout):
@@ -70,46 +62,31 @@ class HttpxTransport:
 
     async def aclose(self) -> None:
         """Close the client of the running loop. Those of other loops close when their loops shut down."""
-        own = self._own.pop(asyncio.get_running_loop(), None)
-        if own is not None:
-            await own.guard.aclose()
-
-    async def _client_of_loop(self) -> httpx.AsyncClient:
-        loop = asyncio.get_running_loop()
-        own = self._own.get(loop)
-        if own is None:
-            for other in [other for other in self._own if other.is_closed()]:
-                del self._own[other]
-            client = httpx.AsyncClient(
-                limits=httpx.Limits(
-                    max_connections=MAX_CONNECTIONS,
-                    max_keepalive_connections=MAX_CONNECTIONS,
-                    keepalive_expiry=IDLE_EXPIRY,
-                )
-            )
-            own = self._own[loop] = _LoopClient(client, _close_with_loop(client))
-            await anext(own.guard)
-        return own.client
+        await self._own.aclose()
 
 
-class _LoopClient(Struct, frozen=True):
-    client: httpx.AsyncClient
-    guard: AsyncGenerator[None, None]
+class _OwnClient:
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self.client = client
+
+    async def aclose(self) -> None:
+        await self.client.aclose()
 
 
-async def _close_with_loop(client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
-    """Wait for the end of the loop: ``asyncio.run`` shuts its async generators down, and so this client."""
-    try:
-        yield
-    finally:
-        await client.aclose()
+def _make_client() -> _OwnClient:
+    limits = httpx.Limits(
+        max_connections=MAX_CONNECTIONS,
+        max_keepalive_connections=MAX_CONNECTIONS,
+        keepalive_expiry=IDLE_EXPIRY,
+    )
+    return _OwnClient(httpx.AsyncClient(limits=limits))
 
 
 async def _read(response: httpx.Response) -> Answer:
-    headers = {name.lower(): value for name, value in response.headers.items()}
+    headers = [(name.lower(), value) for name, value in response.headers.raw]
     body = bytearray()
     # A compressed answer may inflate a thousandfold: its status is enough.
-    if headers.get("content-encoding", "identity") == "identity":
+    if response.headers.get("content-encoding", "identity") == "identity":
         async for part in response.aiter_bytes():
             body += part
             if len(body) >= MAX_ANSWER:

@@ -15,13 +15,15 @@ from starlette.requests import Request
 
 from .binding import Binding
 from .claims import ClientAccess, Identity
-from .client import Clients, Connections, Groups, HubClient, ServiceClient, Users
+from .client import HubClient, ServiceClient
 from .connection_string import DEFAULT_SETTING
 from .context import Context, Predicate
 from .endpoints import Endpoints
 from .errors import ConfigurationError, Forbidden, RegistrationError
+from .memberships import Connections, Groups, Users
 from .protocol.rest import check_name
 from .protocol.upstream import CONNECTED, CONNECTIONS, DISCONNECTED, MESSAGES
+from .targets import Clients
 
 Negotiator = Callable[[Request], Awaitable[Identity] | Identity]
 F = TypeVar("F", bound=Callable[..., Any])

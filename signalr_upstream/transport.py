@@ -3,7 +3,7 @@
 A transport moves bytes. What a status means is the client's business.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -16,13 +16,18 @@ class Answer(Struct, frozen=True):
     """What the service answered.
 
     Attributes:
-        headers: names in lower case.
+        raw_headers: names in lower case.
         body: at most ``MAX_ANSWER`` bytes; empty if it came compressed, which was not asked for.
     """
 
     status: int
-    headers: Mapping[str, str]
+    raw_headers: Sequence[tuple[bytes, bytes]]
     body: bytes
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Names in lower case. Made when asked for: most answers are looked at no further than their status."""
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.raw_headers}
 
 
 class Transport(Protocol):
@@ -31,14 +36,18 @@ class Transport(Protocol):
     async def request(
         self,
         method: str,
-        url: str,
+        base: str,
+        target: str,
         headers: Sequence[tuple[str, str]],
         body: bytes,
-        timeout: float,  # noqa: ASYNC109 - a transport without anyio can keep it too
+        *,
+        timeout: float,
     ) -> Answer:
-        """Send one request to an escaped, absolute URL and read the answer, whatever its status.
+        """Send one request and read the answer, whatever its status.
 
         Args:
+            base: scheme, host, port and the path of a gateway, without a slash at the end.
+            target: escaped path and query.
             timeout: seconds for all of it.
 
         Raises:

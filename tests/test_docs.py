@@ -1,11 +1,13 @@
 """What README and docs show is true: their code runs, their commands exist, their links lead somewhere."""
 
+import inspect
+import json
 import os
 import re
 import shlex
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -47,7 +49,7 @@ def blocks(*languages: str) -> Iterator[tuple[str, str]]:
                 yield f"{document.relative_to(ROOT)} #{number}", code
 
 
-def named(found: Iterator[tuple[str, str]]) -> list[object]:
+def named(found: Iterable[tuple[str, str]]) -> list[object]:
     return [pytest.param(code, id=name) for name, code in found]
 
 
@@ -68,6 +70,20 @@ def test_python_code_runs(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for value in vars(module).values():
         if isinstance(value, UpstreamApp):
             value.check_keys()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("code", named(block for block in blocks("python") if "def test_" in block[1]))
+async def test_tests_that_are_shown_pass(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("shown")
+    monkeypatch.setitem(sys.modules, "shown", module)
+    exec(compile(code, "shown.py", "exec"), module.__dict__)
+    tests = [value for name, value in vars(module).items() if name.startswith("test_")]
+
+    for test in tests:
+        await test(**{"tmp_path": tmp_path} if "tmp_path" in inspect.signature(test).parameters else {})
+
+    assert tests
 
 
 @pytest.mark.anyio
@@ -109,6 +125,11 @@ def test_shell_commands_exist(line: str, monkeypatch: pytest.MonkeyPatch) -> Non
         assert (ROOT / words[0]).stat().st_mode & stat.S_IXUSR
     else:
         assert any(line.startswith(f"{known} ") or line == known for known in NOT_RUN), "who runs this?"
+
+
+@pytest.mark.parametrize("text", named(blocks("json")))
+def test_json_that_is_shown_is_json(text: str) -> None:
+    json.loads(text)
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, *EXAMPLES], ids=lambda path: str(path.relative_to(ROOT)))

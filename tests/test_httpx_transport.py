@@ -67,7 +67,7 @@ async def serving(answer: bytes | None, *, delay: asyncio.Event | None = None) -
 async def ask(transport: HttpxTransport, url: str, *, method: str = "POST", seconds: float = 5.0) -> Answer:
     headers = [("Authorization", f"Bearer {SECRET}"), ("Content-Type", "application/json")]
     body = b"{}" if method == "POST" else b""
-    return await transport.request(method, url + "/api/x?a=%2F%27", headers, body, seconds)
+    return await transport.request(method, url, "/api/x?a=%2F%27", headers, body, timeout=seconds)
 
 
 async def test_a_request_arrives_as_it_was_written_and_its_answer_comes_back() -> None:
@@ -93,7 +93,7 @@ async def test_a_request_arrives_as_it_was_written_and_its_answer_comes_back() -
 async def test_an_escaped_path_is_not_touched(name: str) -> None:
     transport = HttpxTransport()
     async with serving(OK) as server:
-        await transport.request("GET", f"{server.url}/api/{name}/x?q={name}", [], b"", 5.0)
+        await transport.request("GET", server.url, f"/api/{name}/x?q={name}", [], b"", timeout=5.0)
         await transport.aclose()
 
     assert server.requests[0].startswith(f"GET /api/{name}/x?q={name} HTTP/1.1\r\n".encode())
@@ -202,7 +202,7 @@ async def test_the_time_out_holds_for_an_answer_that_trickles() -> None:
     mock = httpx.MockTransport(lambda request: httpx.Response(200, stream=Trickle()))
     async with httpx.AsyncClient(transport=mock) as client:
         with pytest.raises(DeliveryUnknown, match="no answer from h: TimeoutError"):
-            await HttpxTransport(client).request("GET", "http://h/", [], b"", 0.1)
+            await HttpxTransport(client).request("GET", "http://h", "/", [], b"", timeout=0.1)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ async def test_errors_of_httpx_become_ours_by_whether_anything_was_sent(
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as client:
         with pytest.raises(expected) as caught:
-            await HttpxTransport(client).request("POST", "http://h/user/ann?q=1", [], b"", 5.0)
+            await HttpxTransport(client).request("POST", "http://h", "/user/ann?q=1", [], b"", timeout=5.0)
 
     assert caught.value.__cause__ is error
     assert str(caught.value).isprintable()
@@ -235,7 +235,7 @@ async def test_a_given_client_stays_open() -> None:
     mock = httpx.MockTransport(lambda request: httpx.Response(202))
     async with httpx.AsyncClient(transport=mock) as client:
         transport = HttpxTransport(client)
-        await transport.request("GET", "http://h/", [], b"", 5.0)
+        await transport.request("GET", "http://h", "/", [], b"", timeout=5.0)
         await transport.aclose()
 
         assert not client.is_closed

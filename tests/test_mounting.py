@@ -289,7 +289,7 @@ async def test_shut_down_closes_the_connections_to_the_service_and_later_sends_o
     class Transport:
         closed = 0
 
-        async def request(self, *args: Any) -> Any:
+        async def request(self, *args: Any, timeout: float) -> Any:
             raise AssertionError("nothing is sent")
 
         async def aclose(self) -> None:

@@ -5,7 +5,14 @@ import asyncio
 import click
 from click.core import ParameterSource
 
-from .options import app_argument, app_dir_option, option
+from .logs import local_service_log
+from .options import (
+    app_argument,
+    app_dir_option,
+    experimental_streams_option,
+    option,
+    retry_upstream_option,
+)
 
 
 @click.command()
@@ -31,6 +38,8 @@ from .options import app_argument, app_dir_option, option
     multiple=True,
     help="Origin of a page, other than loopback, that may connect to the local service.",
 )
+@retry_upstream_option
+@experimental_streams_option
 @click.pass_context
 def dev(  # noqa: PLR0917 - click passes them by name
     ctx: click.Context,
@@ -41,6 +50,8 @@ def dev(  # noqa: PLR0917 - click passes them by name
     path: str,
     reload_dirs: tuple[str, ...],
     cors_origins: tuple[str, ...],
+    retry_upstream: bool,
+    experimental_streams: bool,
 ) -> None:
     """Run APP ("module:name") with a local SignalR service, for development.
 
@@ -63,8 +74,11 @@ def dev(  # noqa: PLR0917 - click passes them by name
         path=path,
         reload_dirs=(app_dir, *reload_dirs),
         cors_origins=cors_origins,
+        retry_upstream=retry_upstream,
+        experimental_streams=experimental_streams,
     )
-    asyncio.run(develop(development))
+    with local_service_log():
+        asyncio.run(develop(development))
 
 
 def missing_extra(exc: ModuleNotFoundError) -> click.ClickException:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,6 +33,21 @@ class HideQuery(logging.Filter):
                 for arg in record.args
             )
         return True
+
+
+@contextmanager
+def local_service_log() -> Iterator[None]:
+    """Write what the local service reports to standard error: failed calls to the app, settings that it has read."""
+    logger = logging.getLogger("signalr_upstream.local")
+    handler = logging.StreamHandler()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def log_config(form: str, level: str) -> dict[str, Any]:

@@ -18,3 +18,15 @@ app_dir_option = option(
     default=".",
     help="Folder to import APP from.",
 )
+
+retry_upstream_option = option(
+    "--retry-upstream",
+    is_flag=True,
+    help="Try a failed call to the app again after 1, 3 and 5 seconds, as Azure does: it may come twice.",
+)
+
+experimental_streams_option = option(
+    "--experimental-streams",
+    is_flag=True,
+    help="Pass stream() on to the app, as proposed for Azure SignalR Service, instead of refusing it.",
+)

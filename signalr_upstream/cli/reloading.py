@@ -37,6 +37,8 @@ class Development:
     path: str
     reload_dirs: tuple[str, ...]
     cors_origins: tuple[str, ...] = ()
+    retry_upstream: bool = False
+    experimental_streams: bool = False
 
 
 async def develop(development: Development) -> None:
@@ -46,6 +48,8 @@ async def develop(development: Development) -> None:
         upstream=f"http://127.0.0.1:{development.port}{development.path}",
         port=development.service_port,
         cors_origins=development.cors_origins,
+        retry_upstream=development.retry_upstream,
+        experimental_streams=development.experimental_streams,
         connect_patience=CONNECT_PATIENCE,
     )
     async with service:

@@ -187,6 +187,11 @@ class LocalService:
         return self._upstream.rules.templates
 
     @property
+    def upstream_settings(self) -> Path | None:
+        """The settings file that the templates stand in, if they stand in one."""
+        return self._upstream.rules.path
+
+    @property
     def entra_authority(self) -> str:
         """The issuer of the tokens for managed identities, of version 2.0, with its tenant: what an app calls the
         authority. Without ``/v2.0`` at its end it is that of version 1.0."""

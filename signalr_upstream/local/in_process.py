@@ -38,10 +38,12 @@ class InProcessTransport:
     async def request(
         self,
         method: str,
-        url: str,
+        base: str,
+        target: str,
         headers: Sequence[tuple[str, str]],
         body: bytes,
-        timeout: float,  # noqa: ASYNC109 - see Transport
+        *,
+        timeout: float,
     ) -> Answer:
         """See ``Transport.request``."""
         if self._ended:
@@ -50,7 +52,7 @@ class InProcessTransport:
             raise ConnectError(
                 "the local service has no port and lives in another event loop: give it one, LocalService(app, port=0)"
             )
-        return await self._http.request(method, url, headers, body, timeout)
+        return await self._http.request(method, base, target, headers, body, timeout=timeout)
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -109,7 +111,7 @@ class InProcess:
         claims: Mapping[str, str | Sequence[str]] | None = None,
         protocol: str = "json",
         query: Mapping[str, str] | None = None,
-        timeout: float = TIMEOUT,  # noqa: ASYNC109
+        timeout: float = TIMEOUT,
     ) -> InProcessClient:
         """Connect a client without a socket; it is there when the app has answered its ``connected``.
 
@@ -136,7 +138,7 @@ class InProcess:
         *,
         headers: Mapping[str, str] | None = None,
         protocol: str = "json",
-        timeout: float = TIMEOUT,  # noqa: ASYNC109
+        timeout: float = TIMEOUT,
     ) -> InProcessClient:
         """Connect a client as the app's negotiate says.
 
@@ -171,7 +173,7 @@ class InProcess:
             )
         return await self._open(access.url, access.access_token, protocol, timeout)
 
-    async def settled(self, *, timeout: float = TIMEOUT) -> None:  # noqa: ASYNC109
+    async def settled(self, *, timeout: float = TIMEOUT) -> None:
         """Wait until the app has answered all that clients have sent so far.
 
         Raises:
@@ -190,7 +192,7 @@ class InProcess:
         url: str,
         token: str,
         protocol: str,
-        timeout: float,  # noqa: ASYNC109
+        timeout: float,
     ) -> InProcessClient:
         """Negotiate with the service and connect, as the official clients do."""
         query = urlsplit(url).query
@@ -213,7 +215,7 @@ class InProcess:
         await self._settle(client.connection_id, timeout)
         return client
 
-    async def _settle(self, connection_id: str | None, timeout: float) -> None:  # noqa: ASYNC109
+    async def _settle(self, connection_id: str | None, timeout: float) -> None:
         try:
             async with asyncio.timeout(timeout):
                 await self._clients.settled(connection_id)

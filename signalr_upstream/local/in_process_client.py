@@ -119,7 +119,7 @@ class InProcessClient:
 
     # --- life ------------------------------------------------------------------------------------------------
 
-    async def open(self, *, timeout: float = TIMEOUT) -> None:  # noqa: ASYNC109 - so everywhere here
+    async def open(self, *, timeout: float = TIMEOUT) -> None:
         """Connect and shake hands.
 
         Raises:
@@ -131,13 +131,13 @@ class InProcessClient:
         if self._refusal is not None:
             raise NotAdmittedError(self._refusal)
 
-    async def close(self, *, timeout: float = TIMEOUT) -> None:  # noqa: ASYNC109
+    async def close(self, *, timeout: float = TIMEOUT) -> None:
         """Leave, and wait until the app has been told. Once the connection is closed that does nothing."""
         if not self._ended:
             self._socket.hang_up()
         await self.closed(timeout=timeout)
 
-    async def closed(self, *, timeout: float = TIMEOUT) -> str | None:  # noqa: ASYNC109
+    async def closed(self, *, timeout: float = TIMEOUT) -> str | None:
         """Wait until the connection is closed and the app has been told; the reason that the service gave."""
         try:
             async with asyncio.timeout(timeout):
@@ -148,7 +148,7 @@ class InProcessClient:
 
     # --- calling the app -------------------------------------------------------------------------------------
 
-    async def invoke(self, target: str, *arguments: Any, timeout: float = TIMEOUT) -> Any:  # noqa: ASYNC109
+    async def invoke(self, target: str, *arguments: Any, timeout: float = TIMEOUT) -> Any:
         """Call a hub method and wait for its result, as Python's builtins; None where there is none.
 
         Args:
@@ -166,7 +166,7 @@ class InProcessClient:
                 raise HubError(f"{target!r} answers with a stream: call it with stream()")
             return self._result(answer)
 
-    async def send(self, target: str, *arguments: Any, timeout: float = TIMEOUT) -> None:  # noqa: ASYNC109
+    async def send(self, target: str, *arguments: Any, timeout: float = TIMEOUT) -> None:
         """Call a hub method without waiting for an answer.
 
         The service has read it when this returns; ``LocalService.settled`` waits for the app.
@@ -178,7 +178,7 @@ class InProcessClient:
         self,
         target: str,
         *arguments: Any,
-        timeout: float = TIMEOUT,  # noqa: ASYNC109
+        timeout: float = TIMEOUT,
     ) -> AsyncGenerator[Any, None]:
         """Call a hub method that answers with a stream: its items. Raises what ``invoke`` raises.
 
@@ -198,7 +198,7 @@ class InProcessClient:
                 raise
             self._result(answer)
 
-    async def send_raw(self, data: bytes, *, timeout: float = TIMEOUT) -> None:  # noqa: ASYNC109
+    async def send_raw(self, data: bytes, *, timeout: float = TIMEOUT) -> None:
         """Send bytes as they are, as one message of the transport."""
         self._check_open()
         self._socket.post(data, binary=True)
@@ -214,7 +214,7 @@ class InProcessClient:
         """
         self._handlers[target] = handler
 
-    async def receive(self, target: str | None = None, *, timeout: float = TIMEOUT) -> Received:  # noqa: ASYNC109
+    async def receive(self, target: str | None = None, *, timeout: float = TIMEOUT) -> Received:
         """The next message, or the next one to ``target``; others wait for another call of this.
 
         Args:
@@ -257,7 +257,7 @@ class InProcessClient:
         if self._ended:
             raise DisconnectedError(self.reason)
 
-    async def _read(self, timeout: float) -> None:  # noqa: ASYNC109
+    async def _read(self, timeout: float) -> None:
         try:
             async with asyncio.timeout(timeout):
                 await self._socket.read()
@@ -343,11 +343,11 @@ class InProcessClient:
         self,
         answers: deque[StreamItem | Completion],
         what: str,
-        timeout: float,  # noqa: ASYNC109
+        timeout: float,
     ) -> StreamItem | Completion:
         return await self._until(lambda: answers.popleft() if answers else None, what, timeout)
 
-    async def _until(self, find: Callable[[], T | None], what: str, timeout: float) -> T:  # noqa: ASYNC109
+    async def _until(self, find: Callable[[], T | None], what: str, timeout: float) -> T:
         try:
             async with asyncio.timeout(timeout):
                 while (found := find()) is None:

@@ -8,7 +8,7 @@ Spec: https://github.com/Azure/azure-signalr/blob/dev/docs/swagger (api-version 
 import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
@@ -58,6 +58,7 @@ class Operation(Struct, frozen=True):
             between versions, so that a client takes every 2xx.
         absent: error codes of a 404 that mean "no" or "already gone" instead of a failure.
         application: whether it takes ``application``.
+        idempotent: made twice it does no more than once; clients would notice a second send.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Operation(Struct, frozen=True):
     success: tuple[int, ...] = (200,)
     absent: tuple[str, ...] = ()
     application: bool = True
+    idempotent: bool = True
 
 
 _HUB = "/api/hubs/{hub}"
@@ -79,30 +81,69 @@ _CLOSE = ("excluded", "reason")
 
 HEALTH = Operation("health", "HEAD", "/api/health", application=False)
 ACCESS_KEY = Operation("access_key", "GET", "/api/auth/accessKey", application=False)
-SEND_TO_ALL = Operation("send_to_all", "POST", f"{_HUB}/:send", ("excluded",), Body.MESSAGE, (202,))
+SEND_TO_ALL = Operation(
+    "send_to_all", "POST", f"{_HUB}/:send", ("excluded",), Body.MESSAGE, (202,), idempotent=False
+)
 CLOSE_ALL = Operation("close_all", "POST", f"{_HUB}/:closeConnections", _CLOSE, success=(204,))
 EXECUTE = Operation(
-    "execute", "POST", f"{_HUB}/:execute", ("filter",), Body.COMMANDS, (202,), application=False
+    "execute",
+    "POST",
+    f"{_HUB}/:execute",
+    ("filter",),
+    Body.COMMANDS,
+    (202,),
+    application=False,
+    idempotent=False,
 )
 GENERATE_TOKEN = Operation(
     "generate_token", "POST", f"{_HUB}/:generateToken", ("userId", "minutesToExpire"), application=False
 )
 SEND_TO_CONNECTION = Operation(
-    "send_to_connection", "POST", f"{_CONNECTION}/:send", (), Body.MESSAGE, (202,), _NO_CONNECTION
+    "send_to_connection",
+    "POST",
+    f"{_CONNECTION}/:send",
+    (),
+    Body.MESSAGE,
+    (202,),
+    _NO_CONNECTION,
+    idempotent=False,
 )
-INVOKE_CONNECTION = Operation("invoke_connection", "POST", f"{_CONNECTION}/:invoke", (), Body.MESSAGE)
+INVOKE_CONNECTION = Operation(
+    "invoke_connection",
+    "POST",
+    f"{_CONNECTION}/:invoke",
+    (),
+    Body.MESSAGE,
+    absent=_NO_CONNECTION,
+    idempotent=False,
+)
 CONNECTION_EXISTS = Operation("connection_exists", "HEAD", _CONNECTION, absent=_NO_CONNECTION)
 CLOSE_CONNECTION = Operation("close_connection", "DELETE", _CONNECTION, ("reason",), absent=_NO_CONNECTION)
 REMOVE_CONNECTION_FROM_ALL_GROUPS = Operation(
     "remove_connection_from_all_groups", "DELETE", f"{_CONNECTION}/groups", absent=_NO_CONNECTION
 )
 SEND_STREAM_ITEM = Operation(
-    "send_stream_item", "POST", _CONNECTION + "/streams/{stream}/:send", ("completed",), Body.ITEM, (202,)
+    "send_stream_item",
+    "POST",
+    _CONNECTION + "/streams/{stream}/:send",
+    ("completed",),
+    Body.ITEM,
+    (202,),
+    _NO_CONNECTION,
+    idempotent=False,
 )
 COMPLETE_STREAM = Operation(
-    "complete_stream", "POST", _CONNECTION + "/streams/{stream}/:complete", ("reason",), success=(202,)
+    "complete_stream",
+    "POST",
+    _CONNECTION + "/streams/{stream}/:complete",
+    ("reason",),
+    success=(202,),
+    absent=_NO_CONNECTION,
+    idempotent=False,
 )
-SEND_TO_GROUP = Operation("send_to_group", "POST", f"{_GROUP}/:send", ("excluded",), Body.MESSAGE, (202,))
+SEND_TO_GROUP = Operation(
+    "send_to_group", "POST", f"{_GROUP}/:send", ("excluded",), Body.MESSAGE, (202,), idempotent=False
+)
 CLOSE_GROUP = Operation("close_group", "POST", f"{_GROUP}/:closeConnections", _CLOSE, success=(204,))
 GROUP_EXISTS = Operation("group_exists", "HEAD", _GROUP, absent=(GROUP_NOT_FOUND,))
 GROUP_CONNECTIONS = Operation(
@@ -114,7 +155,7 @@ ADD_CONNECTION_TO_GROUP = Operation(
 REMOVE_CONNECTION_FROM_GROUP = Operation(
     "remove_connection_from_group", "DELETE", _GROUP + "/connections/{connection}", absent=_NO_CONNECTION
 )
-SEND_TO_USER = Operation("send_to_user", "POST", f"{_USER}/:send", (), Body.MESSAGE, (202,))
+SEND_TO_USER = Operation("send_to_user", "POST", f"{_USER}/:send", (), Body.MESSAGE, (202,), idempotent=False)
 CLOSE_USER = Operation("close_user", "POST", f"{_USER}/:closeConnections", _CLOSE, success=(204,))
 USER_EXISTS = Operation("user_exists", "HEAD", _USER, absent=(USER_NOT_FOUND,))
 USER_IN_GROUP = Operation(
@@ -169,48 +210,16 @@ def check_name(kind: str, value: str) -> None:
         raise InvalidNameError(kind, "it holds a line break")
 
 
-# ---- requests: build ----
+def escape(kind: str, value: str) -> str:
+    """``value`` as a part of a URL: all but letters, digits and ``-._~`` in UTF-8, escaped once.
 
-
-def _escape(kind: str, value: str) -> str:
+    Raises:
+        InvalidNameError: half of a surrogate pair.
+    """
     try:
         return quote(value, safe="")
     except UnicodeEncodeError as exc:
         raise InvalidNameError(kind, "it holds half of a surrogate pair, which no URL can carry") from exc
-
-
-def build(
-    operation: Operation,
-    path_values: Mapping[str, str],
-    *,
-    application: str = "",
-    query: Sequence[tuple[str, str]] = (),
-    api_version: str = API_VERSION,
-) -> tuple[str, str]:
-    """Write the request target of one call.
-
-    Args:
-        path_values: raw names for the variables of the path; each is checked and escaped once.
-        application: prefix of all hubs of a shared service; "" for none.
-        query: further parameters, raw, in order.
-
-    Returns:
-        The escaped path (which the token's audience repeats), and ``?query``.
-
-    Raises:
-        InvalidNameError: a name that the service does not take.
-    """
-    escaped = {}
-    for kind, value in path_values.items():
-        check_name(kind, value)
-        escaped[kind] = _escape(kind, value.lower() if kind == "hub" else value)
-    parameters = []
-    if application and operation.application:
-        check_name("application", application)
-        parameters.append("application=" + _escape("application", application.lower()))
-    parameters.append("api-version=" + _escape("api-version", api_version))
-    parameters.extend(f"{name}={_escape(name, value)}" for name, value in query)
-    return operation.path.format_map(escaped), "?" + "&".join(parameters)
 
 
 # ---- requests: match ----
@@ -308,18 +317,6 @@ class Message(Struct, frozen=True):
 
     target: str
     arguments: Raw
-
-
-def encode_message(target: str, arguments: Sequence[Any]) -> bytes:
-    """Write the body of a send.
-
-    Raises:
-        InvalidNameError: the target is empty or white space.
-        TypeError: an argument that JSON cannot express.
-    """
-    if not target or target.isspace():
-        raise InvalidNameError("target", "it is empty")
-    return msgspec.json.encode({"target": target, "arguments": arguments})
 
 
 def decode_message(body: bytes) -> Message:

@@ -11,6 +11,7 @@ import msgspec
 
 from ..errors import (
     AccessDeniedError,
+    DeliveryUnknown,
     InvalidRequestError,
     NotFoundError,
     ServiceError,
@@ -19,7 +20,7 @@ from ..errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from .rest import ERROR_CODE_HEADER
+from .rest import ERROR_CODE_HEADER, Operation
 
 MAX_TEXT: Final = 300
 """Characters of the service's own words in an error: enough for a sentence, too few for a page of HTML."""
@@ -45,6 +46,12 @@ _CAUSES: Final[Mapping[int, tuple[type[ServiceError], str]]] = {
     431: (TooLargeError, "Exclude fewer connections: their ids travel in the URL."),
 }
 _FAILED = (UnavailableError, "The service failed: try again later.")
+_OPEN: Final = (408, 500, 502, 504)
+"""Answers that do not say whether a send was taken."""
+_UNKNOWN = (
+    DeliveryUnknown,
+    "The service may have sent it or not: send it again where twice does no harm (idempotent=True).",
+)
 _UNEXPECTED = (
     ServiceError,
     "Check that the endpoint is the SignalR service itself and that no proxy answers for it.",
@@ -55,11 +62,11 @@ _TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]*(?:\.[\w-]*)?")
 _MARKUP = re.compile(r"\s*<")
 
 
-def refusal(operation: str, status: int, headers: Mapping[str, str], body: bytes) -> ServiceError:
+def refusal(operation: Operation, status: int, headers: Mapping[str, str], body: bytes) -> ServiceError:
     """The error of an answer that is not 2xx.
 
     Args:
-        operation: name of the REST operation.
+        operation: what was asked.
         headers: names in lower case.
         body: the answer's body, or its beginning.
 
@@ -68,9 +75,11 @@ def refusal(operation: str, status: int, headers: Mapping[str, str], body: bytes
         tokens removed) and what to do. Never our URL.
     """
     cause, advice = _FAILED if status >= 500 else _CAUSES.get(status, _UNEXPECTED)
+    if not operation.idempotent and status in _OPEN:
+        cause, advice = _UNKNOWN
     code = headers.get(ERROR_CODE_HEADER)
     said = _words(body) or _challenge(headers.get("www-authenticate", ""))
-    text = f"{operation}: the service answered {status}"
+    text = f"{operation.name}: the service answered {status}"
     if code is not None:
         code = _printable(code)
         text += f" {code}"
@@ -78,7 +87,18 @@ def refusal(operation: str, status: int, headers: Mapping[str, str], body: bytes
         text += f": {_printable(said)}"
     elif cause is NotFoundError and code is not None:
         advice = "It is not connected, or no longer."
-    return cause(f"{text} ({advice})", operation=operation, status=status, error_code=code)
+    return cause(
+        f"{text} ({advice})",
+        operation=operation.name,
+        status=status,
+        error_code=code,
+        retry_after=_seconds(headers.get("retry-after", "")),
+    )
+
+
+def _seconds(header: str) -> float | None:
+    """Of a ``Retry-After``. Its other form is a date by the service's clock, which need not be ours."""
+    return float(header) if header.isdecimal() and header.isascii() and len(header) < 7 else None
 
 
 def _printable(text: str) -> str:

@@ -79,14 +79,21 @@ class Command:
 
     def read_until(self, text: str) -> str:
         """Wait for a line with ``text`` in it, and give that line."""
-        deadline = time.monotonic() + PATIENCE
+        line = self.says(text, within=PATIENCE)
+        if line is None:
+            raise AssertionError(f"{text!r} was not printed, but:\n{self.output}")
+        return line
+
+    def says(self, text: str, *, within: float) -> str | None:
+        """The next line with ``text`` in it, if it comes within so many seconds."""
+        deadline = time.monotonic() + within
         while True:
             try:
                 line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                line = None
+                return None
             if line is None:
-                raise AssertionError(f"{text!r} was not printed, but:\n{self.output}")
+                return None
             self.output += line
             if text in line:
                 return line

@@ -5,15 +5,19 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import click
 import httpx
 import pytest
 from click.testing import CliRunner
+from websockets.sync.client import connect
 
+from signalr_upstream.claims import Identity, client_access
 from signalr_upstream.cli import main
 from signalr_upstream.cli.reloading import pick_port
+from signalr_upstream.connection_string import parse_connection_string
 
 from .conftest import Start, is_open
 from .test_run import wait_until
@@ -84,6 +88,29 @@ def test_the_app_runs_with_the_local_service_and_restarts_when_it_is_saved(
     assert command.wait() == 0
     assert not is_open(port)
     assert not is_open(service_port)
+
+
+def test_failed_calls_are_tried_again_and_streams_go_to_the_app_on_request(
+    start: Start, folder: Path, port: int, service_port: int
+) -> None:
+    (folder / "app.py").write_text(
+        "from starlette.responses import Response\nstatuses = [503, 204, 403]\n"
+        "async def app(scope, receive, send):\n"
+        "    if scope['type'] == 'http':\n"
+        "        await Response(scope['path'], statuses.pop(0))(scope, receive, send)\n"
+    )
+    flags = ["--retry-upstream", "--experimental-streams"]
+    command = start("dev", "app:app", "--port", str(port), "--service-port", str(service_port), *flags)
+    connection_string = command.read_until("connection string").split()[-1]
+    endpoint = parse_connection_string(connection_string)
+    access = client_access(Identity.anonymous(), endpoint=endpoint, hub="chat", now=time.time())
+
+    url = access.url.replace("http:", "ws:") + f"&access_token={access.access_token}"
+    with connect(url, proxy=None) as client:
+        client.send('{"protocol":"json","version":1}\x1e')
+        command.read_until("status 503; again in 1 s")
+        client.send('{"type":4,"invocationId":"7","target":"count","arguments":[]}\x1e')
+        command.read_until("'count' of hub 'chat': the app at http://127.0.0.1")
 
 
 def test_an_app_that_does_not_end_is_killed(start: Start, folder: Path, port: int, service_port: int) -> None:

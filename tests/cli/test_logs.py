@@ -2,7 +2,9 @@ import json
 import logging
 import sys
 
-from signalr_upstream.cli.logs import HideQuery, JsonFormatter
+import pytest
+
+from signalr_upstream.cli.logs import HideQuery, JsonFormatter, local_service_log
 
 
 def record(message: str, *arguments: object, error: BaseException | None = None) -> logging.LogRecord:
@@ -52,3 +54,14 @@ def test_a_record_with_named_arguments_passes_unchanged() -> None:
     assert HideQuery().filter(named)
 
     assert named.getMessage() == "/b?c"
+
+
+def test_the_local_services_log_is_written_while_it_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("signalr_upstream.local")
+
+    with local_service_log():
+        logger.info("settings were read")
+        logger.debug("nothing that matters")
+    logger.info("too late")
+
+    assert capsys.readouterr().err == "settings were read\n"

@@ -1,6 +1,8 @@
 """The table of REST operations: rows from Microsoft's swagger (api-version 2024-12-01), URLs from its SDK's tests."""
 
+import re
 import string
+from collections.abc import Sequence
 from urllib.parse import quote
 
 import msgspec
@@ -13,12 +15,14 @@ from signalr_upstream.protocol import rest
 from signalr_upstream.protocol.rest import (
     Match,
     WrongMethod,
-    build,
     check_name,
     decode_message,
-    encode_message,
     match,
 )
+from signalr_upstream.protocol.rest_bodies import BodyEncoder
+from signalr_upstream.protocol.rest_paths import HubPaths
+
+encode_message = BodyEncoder().message
 
 # Azure/azure-signalr docs/swagger/v20241201.json: operation, method, path, success.
 SWAGGER = """
@@ -60,6 +64,19 @@ def test_the_table_has_every_operation_of_the_swagger_and_no_other() -> None:
     rows = [f"{o.name} {o.method} {o.path} {o.success[0]}" for o in rest.OPERATIONS.values()]
 
     assert sorted(rows) == sorted(SWAGGER.strip().split("\n"))
+
+
+def build(
+    operation: rest.Operation,
+    values: dict[str, str],
+    *,
+    query: Sequence[tuple[str, str]] = (),
+    **options: str,
+) -> tuple[str, str]:
+    """Path and query, with the variables of the path by name."""
+    hub, *names = [values[kind] for kind in re.findall(r"{(\w+)}", operation.path)] or ["unused"]
+    paths = HubPaths(hub, **options)
+    return paths.path(operation, names), paths.query(operation, query)
 
 
 @pytest.mark.parametrize("name", rest.OPERATIONS)

@@ -3,6 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from signalr_upstream.errors import NotFoundError, ServiceError, TooLargeError, UnauthorizedError
+from signalr_upstream.protocol.rest import OPERATIONS
 from signalr_upstream.protocol.rest_errors import MAX_TEXT, refusal
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJhdWQiOiJ4In0.c2lnbmF0dXJl"
@@ -10,7 +11,7 @@ TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJhdWQiOiJ4In0.c2lnbmF0dXJl"
 
 def text_of(status: int, body: bytes, **headers: str) -> str:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return str(refusal("send_to_all", status, named, body))
+    return str(refusal(OPERATIONS["send_to_all"], status, named, body))
 
 
 # Shapes of bodies: swagger's ErrorDetail, ASP.NET problem details, plain text.
@@ -41,7 +42,7 @@ def test_the_reason_of_a_401_is_read_from_its_challenge() -> None:
     # Recorded from the emulator.
     challenge = 'Bearer error="invalid_token", error_description="The signature key was not found"'
 
-    error = refusal("send_to_all", 401, {"www-authenticate": challenge}, b"")
+    error = refusal(OPERATIONS["send_to_all"], 401, {"www-authenticate": challenge}, b"")
 
     assert isinstance(error, UnauthorizedError)
     assert "401: The signature key was not found (" in str(error)
@@ -49,8 +50,10 @@ def test_the_reason_of_a_401_is_read_from_its_challenge() -> None:
 
 
 def test_a_404_with_and_without_an_error_code_reads_differently() -> None:
-    bare = refusal("group_exists", 404, {}, b"")
-    coded = refusal("send_to_connection", 404, {"x-ms-error-code": "Error.Connection.NotExisted"}, b"")
+    bare = refusal(OPERATIONS["group_exists"], 404, {}, b"")
+    coded = refusal(
+        OPERATIONS["send_to_connection"], 404, {"x-ms-error-code": "Error.Connection.NotExisted"}, b""
+    )
 
     assert "the endpoint or the hub is wrong" in str(bare)
     assert "Error.Connection.NotExisted (It is not connected" in str(coded)
@@ -64,7 +67,7 @@ def test_a_404_with_and_without_an_error_code_reads_differently() -> None:
 
 @pytest.mark.parametrize("status", [414, 431])
 def test_a_url_that_is_too_long_is_told_as_such(status: int) -> None:
-    error = refusal("send_to_all", status, {}, b"")
+    error = refusal(OPERATIONS["send_to_all"], status, {}, b"")
 
     assert isinstance(error, TooLargeError)
     assert "Exclude fewer" in str(error)
@@ -88,7 +91,7 @@ def test_long_words_are_cut_and_control_characters_escaped() -> None:
 def test_any_answer_is_one_printable_error(status: int, body: bytes, code: str | None) -> None:
     headers = {} if code is None else {"x-ms-error-code": code}
 
-    error = refusal("send_to_all", status, headers, body)
+    error = refusal(OPERATIONS["send_to_all"], status, headers, body)
 
     assert isinstance(error, ServiceError)
     assert error.status == status

@@ -1,0 +1,256 @@
+"""The connections to one origin: taken, given back, waited for, aged and retired.
+
+A busy pool has one timer for all that is under way, so that a request sets none of its own.
+"""
+
+import asyncio
+import random
+import socket
+import ssl
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import aiohappyeyeballs
+from msgspec import Struct
+
+from .errors import ConnectError, DeliveryUnknown
+from .http_connection import HttpConnection
+from .transport import Answer
+
+MAX_CONNECTIONS: Final = 100
+"""Connections to one origin for each event loop; more calls than that wait for one to come free."""
+
+IDLE_EXPIRY: Final = 15.0
+"""Seconds an unused connection is kept: shorter than any proxy's patience, so that it is not found dead."""
+
+MAX_AGE: Final = 300.0
+"""Seconds a connection is used, give or take a fifth, so that they do not all end together. Regions fail over by DNS,
+and the name is resolved anew for each connection."""
+
+CONNECT_SHARE: Final = 0.5
+"""Part of a call's time-out that making a connection may use up; less than all of it, so that a service that cannot
+be reached is told from one that does not answer."""
+
+FAILURES: Final = 2
+"""In a row at one address, after which no connection to it is used again."""
+
+TICK: Final = 0.1
+"""Seconds between looks at the clock: how late a time-out may be."""
+
+SECOND_ADDRESS_AFTER: Final = 0.25
+"""Seconds until the next address of a name is tried beside the first.
+Spec: https://www.rfc-editor.org/rfc/rfc8305"""
+
+
+class Origin(Struct, frozen=True):
+    """Where to connect to.
+
+    Attributes:
+        tls: makes the context of ``https``; None for ``http``.
+    """
+
+    name: str
+    host: str
+    port: int
+    tls: Callable[[], Awaitable[ssl.SSLContext]] | None
+
+
+class ConnectionPool:
+    """Connections to ``origin`` in the running loop."""
+
+    def __init__(
+        self, origin: Origin, *, max_connections: int = MAX_CONNECTIONS, max_age: float = MAX_AGE
+    ) -> None:
+        self._origin = origin
+        self._max_age = max_age
+        self._free = max_connections  # how many more may be opened
+        self._loop = asyncio.get_running_loop()
+        self._idle: list[HttpConnection] = []  # the last used last, and it is used again first
+        self._busy: set[HttpConnection] = set()
+        self._queue: deque[tuple[asyncio.Future[HttpConnection | None], float]] = deque()
+        self._failures: Counter[str] = Counter()  # by address
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def request(self, data: bytes, *, is_head: bool, timeout: float) -> Answer:
+        """Send one request and read its answer.
+
+        Raises:
+            ConnectError: nothing was sent.
+            DeliveryUnknown: something was sent, and no answer came.
+        """
+        now = self._loop.time()
+        deadline = now + timeout
+        connection = self._take(now) or await self._wait_or_open(deadline, timeout)
+        waiting = connection.request(data, is_head=is_head, deadline=deadline)
+        if waiting is None:  # closed just now, and not a byte was written: once more, on a fresh one
+            connection.close()
+            connection = await self._open(deadline, timeout)
+            waiting = connection.request(data, is_head=is_head, deadline=deadline)
+            if waiting is None:
+                self._give_back(connection)
+                raise ConnectError(f"no connection to {self._origin.name}: it is closed at once")
+        self._busy.add(connection)
+        if self._timer is None:
+            self._watch()
+        try:
+            answer = await waiting
+        except BaseException as error:
+            connection.close()  # the rest of an answer that nobody waits for would be taken for the next one's
+            if isinstance(error, DeliveryUnknown):
+                self._failed(connection.address)
+            elif waiting.done() and not waiting.cancelled():
+                waiting.exception()
+            raise
+        finally:
+            self._busy.discard(connection)
+            self._give_back(connection)
+        if self._failures:
+            self._failures.pop(connection.address, None)
+        return answer
+
+    async def aclose(self) -> None:
+        """Close every connection; requests that are under way fail."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        connections = [*self._idle, *self._busy]
+        self._free += len(self._idle)
+        self._idle.clear()
+        for connection in connections:
+            connection.close()
+        for connection in connections:
+            await connection.lost
+
+    # --- taking and giving back ------------------------------------------------------------------------------
+
+    def _take(self, now: float) -> HttpConnection | None:
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.is_usable(now):
+                return connection
+            connection.close()
+            self._free += 1
+        return None
+
+    async def _wait_or_open(self, deadline: float, timeout: float) -> HttpConnection:
+        if self._free <= 0:
+            connection = await self._wait(deadline)
+            if connection is not None:
+                return connection
+        else:
+            self._free -= 1
+        return await self._open(deadline, timeout)
+
+    async def _wait(self, deadline: float) -> HttpConnection | None:
+        """Wait for a connection, or (None) for the right to open one."""
+        waiter: asyncio.Future[HttpConnection | None] = self._loop.create_future()
+        self._queue.append((waiter, deadline))
+        if self._timer is None:
+            self._watch()
+        try:
+            return await waiter
+        except BaseException:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                given = waiter.result()
+                if given is None:
+                    self._pass_right_on()
+                else:
+                    self._give_back(given)
+            raise
+
+    def _give_back(self, connection: HttpConnection) -> None:
+        now = self._loop.time()
+        if not connection.is_usable(now):
+            connection.close()
+            self._pass_right_on()
+            return
+        while self._queue:
+            waiter, _ = self._queue.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        self._idle.append(connection)
+
+    def _pass_right_on(self) -> None:
+        """One connection fewer: who waits may open another."""
+        while self._queue:
+            waiter, _ = self._queue.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self._free += 1
+
+    # --- opening ---------------------------------------------------------------------------------------------
+
+    async def _open(self, deadline: float, timeout: float) -> HttpConnection:
+        """Open a connection; the right to do so was taken before, and is given back where it fails."""
+        try:
+            async with asyncio.timeout_at(min(deadline, self._loop.time() + timeout * CONNECT_SHARE)):
+                return await self._connect()
+        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
+            self._pass_right_on()
+            raise ConnectError(f"no connection to {self._origin.name}: {_reason(error)}") from error
+        except BaseException:
+            self._pass_right_on()
+            raise
+
+    async def _connect(self) -> HttpConnection:
+        origin = self._origin
+        tls = None if origin.tls is None else await origin.tls()
+        found = await self._loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        sock = await aiohappyeyeballs.start_connection(
+            found, happy_eyeballs_delay=SECOND_ADDRESS_AFTER, interleave=1
+        )
+        expires = self._loop.time() + self._max_age * random.uniform(0.8, 1.2)  # noqa: S311 - spread, not secret
+        _, connection = await self._loop.create_connection(
+            lambda: HttpConnection(origin.name, expires=expires),
+            sock=sock,
+            ssl=tls,
+            server_hostname=None if tls is None else origin.host,
+        )
+        return connection
+
+    # --- time and failures -----------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        self._timer = self._loop.call_later(TICK, self._tick)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        for connection in [c for c in self._busy if now >= c.deadline]:
+            connection.fail("it did not come in time")
+        for waiter, deadline in self._queue:
+            if now >= deadline and not waiter.done():
+                waiter.set_exception(
+                    ConnectError(
+                        f"no connection to {self._origin.name}: all are in use, and none came free in time"
+                    )
+                )
+        while self._idle and now >= self._idle[0].idle_since + IDLE_EXPIRY:
+            self._idle.pop(0).close()
+            self._free += 1
+        self._timer = None
+        if self._busy or self._queue or self._idle:
+            self._watch()
+
+    def _failed(self, address: str) -> None:
+        self._failures[address] += 1
+        if self._failures[address] < FAILURES:
+            return
+        del self._failures[address]
+        for connection in [*self._busy, *self._idle]:
+            if connection.address == address:
+                connection.retired = True
+        kept = [connection for connection in self._idle if not connection.retired]
+        for connection in self._idle:
+            if connection.retired:
+                connection.close()
+                self._free += 1
+        self._idle = kept
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    return type(error).__name__ if not text else f"{type(error).__name__}: {ascii(text[:200])[1:-1]}"

@@ -1,0 +1,60 @@
+"""Which transport carries a request: the direct one, or httpx where a proxy applies to the host."""
+
+import logging
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from .direct_transport import DirectTransport
+from .transport import Answer, Transport
+
+_log = logging.getLogger("signalr_upstream.client")
+
+
+class DefaultTransport:
+    """Direct, except to hosts for which the environment names a proxy (``HTTPS_PROXY`` and its relatives)."""
+
+    def __init__(self) -> None:
+        self._direct = DirectTransport()
+        self._proxied: Transport | None = None
+        self._choices: dict[str, Transport] = {}  # by base
+
+    async def request(
+        self,
+        method: str,
+        base: str,
+        target: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        *,
+        timeout: float,
+    ) -> Answer:
+        """See ``Transport.request``."""
+        chosen = self._choices.get(base) or self._choose(base)
+        return await chosen.request(method, base, target, headers, body, timeout=timeout)
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop."""
+        await self._direct.aclose()
+        if self._proxied is not None:
+            await self._proxied.aclose()
+
+    def _choose(self, base: str) -> Transport:
+        chosen: Transport = self._direct
+        if _has_proxy(base):
+            if self._proxied is None:
+                from .httpx_transport import HttpxTransport  # noqa: PLC0415 - see there
+
+                self._proxied = HttpxTransport()
+            chosen = self._proxied
+            _log.info(
+                "the environment names a proxy for %s: it is called over httpx", urlsplit(base).hostname
+            )
+        self._choices[base] = chosen
+        return chosen
+
+
+def _has_proxy(base: str) -> bool:
+    url = urlsplit(base)
+    proxies = getproxies()
+    return bool(proxies.get(url.scheme) or proxies.get("all")) and not proxy_bypass(url.netloc)

@@ -1,0 +1,97 @@
+"""The transport that speaks HTTP/1.1 itself: small requests to a handful of hosts, many at a time.
+
+It sends no request twice, follows no redirect, asks for no compression and uses no proxy. Where one of these is
+wanted there is ``httpx_transport``; ``default_transport`` chooses.
+"""
+
+import asyncio
+import functools
+import ssl
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from .connection_pool import ConnectionPool, Origin
+from .loop_bound import LoopBound
+from .transport import Answer
+
+_WITH_LENGTH: Final = ("POST", "PUT")
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+class DirectTransport:
+    """Connections of its own for each running loop, which end with the loop.
+
+    Args:
+        tls: what ``https`` is checked with; default: what httpx takes (certifi, ``SSL_CERT_FILE``).
+    """
+
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+        self._pools = LoopBound(lambda: _Pools(tls))
+
+    async def request(
+        self,
+        method: str,
+        base: str,
+        target: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        *,
+        timeout: float,
+    ) -> Answer:
+        """See ``Transport.request``."""
+        pools = self._pools.present() or await self._pools.get()
+        pool, start, fixed = pools.of(base)
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
+            raise ValueError("a header holds a line break")
+        length = f"Content-Length: {len(body)}\r\n" if body or method in _WITH_LENGTH else ""
+        head = f"{method} {start}{target}{fixed}{lines}{length}\r\n"
+        return await pool.request(head.encode("latin-1") + body, is_head=method == "HEAD", timeout=timeout)
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop."""
+        await self._pools.aclose()
+
+
+class _Pools:
+    """The pools of one loop, by base URL, and what every request to a base has in common."""
+
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        self._tls = tls
+        self._made: dict[str, tuple[ConnectionPool, str, str]] = {}
+
+    def of(self, base: str) -> tuple[ConnectionPool, str, str]:
+        """The pool, the start of the path, and what stands between path and headers."""
+        made = self._made.get(base)
+        if made is None:
+            made = self._made[base] = self._make(base)
+        return made
+
+    def _make(self, base: str) -> tuple[ConnectionPool, str, str]:
+        url = urlsplit(base)
+        host, default = url.hostname or "", _DEFAULT_PORTS[url.scheme]
+        port = url.port or default
+        shown = f"[{host}]" if ":" in host else host
+        name = shown if port == default else f"{shown}:{port}"
+        tls = self._context if url.scheme == "https" else None
+        pool = ConnectionPool(Origin(name, host, port, tls))
+        fixed = f" HTTP/1.1\r\nHost: {name}\r\nUser-Agent: signalr-upstream\r\nAccept-Encoding: identity\r\n"
+        return pool, url.path.rstrip("/"), fixed
+
+    async def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = await asyncio.to_thread(_default_context)
+        return self._tls
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for pool, _, _ in self._made.values():
+            await pool.aclose()
+
+
+@functools.cache
+def _default_context() -> ssl.SSLContext:
+    import httpx  # noqa: PLC0415 - takes longer to import than all the rest, and plain http needs none of it
+
+    return httpx.create_ssl_context()

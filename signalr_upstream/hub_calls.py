@@ -1,0 +1,189 @@
+"""The REST calls of one hub: to which endpoints each goes, and what their answers mean together."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .connection_string import Endpoint
+from .delivery import Delivery, Request
+from .endpoints import Endpoints
+from .errors import NotFoundError, PartialDelivery, ServiceError, TooLargeError
+from .protocol import rest
+from .protocol.rest import Operation
+from .protocol.rest_bodies import BodyEncoder
+from .protocol.rest_paths import HubPaths
+from .transport import Answer
+
+Query = Sequence[tuple[str, str]]
+
+
+class HubCalls:
+    """What ``client``, ``targets`` and ``memberships`` make their calls with.
+
+    Args:
+        origin: the endpoint that the connections talked about belong to; None to ask all.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        paths: HubPaths,
+        *,
+        endpoints: Endpoints,
+        delivery: Delivery,
+        bodies: BodyEncoder,
+        origin: Endpoint | None,
+    ) -> None:
+        self.name = name
+        self.bodies = bodies
+        self._paths = paths
+        self._endpoints = endpoints
+        self._delivery = delivery
+        self._origin = origin
+
+    def prepare(
+        self,
+        operation: Operation,
+        names: Sequence[str] = (),
+        *,
+        query: Query = (),
+        body: bytes = b"",
+        idempotent: bool = False,
+    ) -> Request:
+        """Build a request, or raise before anything is sent.
+
+        Raises:
+            InvalidNameError: a name that the service does not take.
+            TooLargeError: a body over 1 MB, or a URL over 12 KB.
+        """
+        path = self._paths.path(operation, names)
+        parameters = self._paths.query(operation, query)
+        if len(body) > rest.MAX_BODY:
+            raise TooLargeError(
+                f"{operation.name}: the message has {len(body)} bytes, and the service takes {rest.MAX_BODY}",
+                operation=operation.name,
+            )
+        if len(path) + len(parameters) > rest.MAX_TARGET:
+            raise TooLargeError(
+                f"{operation.name}: the URL has over {rest.MAX_TARGET} bytes. Exclude fewer connections.",
+                operation=operation.name,
+            )
+        content_type = self.bodies.content_type if body else ""
+        return Request(operation, path, parameters, body, content_type, idempotent or operation.idempotent)
+
+    async def send(self, request: Request) -> None:
+        """Make one send, at every endpoint concerned.
+
+        Raises:
+            PartialDelivery: several endpoints, and not all took it.
+            ServiceError: the one there was failed.
+        """
+        endpoints = self.concerned(request.operation)
+        if len(endpoints) == 1:
+            await self._delivery.make(endpoints[0], request)
+        else:
+            await self.send_all({"": request})
+
+    async def send_all(self, requests: Mapping[str, Request]) -> None:
+        """Make several sends at a time; all are waited for.
+
+        Args:
+            requests: by what they are called in ``PartialDelivery``.
+
+        Raises:
+            PartialDelivery: several targets, or several endpoints for one, and not all took it.
+            ServiceError: the one there was failed.
+        """
+        if not requests:
+            return
+        operation = next(iter(requests.values())).operation
+        endpoints = self.concerned(operation)
+        calls = [(endpoint, request) for request in requests.values() for endpoint in endpoints]
+        outcomes = iter(await self._delivery.make_all(calls))
+        failures: dict[str, ServiceError] = {}
+        for name, request in requests.items():
+            errors = {
+                endpoint.url: outcome
+                for endpoint in endpoints
+                if isinstance(outcome := next(outcomes), ServiceError)
+            }
+            if len(errors) < len(endpoints):
+                # A connection lives at one endpoint: the others may well not know it.
+                errors = {url: e for url, e in errors.items() if not is_absence(request.operation, e)}
+            failures |= {(name if len(requests) > 1 else url): error for url, error in errors.items()}
+        total = len(requests) if len(requests) > 1 else len(endpoints)
+        _raise_failures(operation, failures, total=total)
+
+    async def ask(self, operation: Operation, *names: str, query: Query = (), body: bytes = b"") -> bool:
+        """Make a call at each endpoint concerned.
+
+        Returns:
+            False if the service says that there is no such connection, user or group.
+        """
+        request = self.prepare(operation, names, query=query, body=body)
+        endpoints = self.concerned(operation)
+        if len(endpoints) == 1:
+            return await self._ask_one(endpoints[0], request)
+        outcomes = await self._delivery.make_all([(endpoint, request) for endpoint in endpoints])
+        found = sum(isinstance(outcome, Answer) for outcome in outcomes)
+        if found and operation.method == "HEAD":
+            return True
+        failures = {
+            endpoint.url: outcome
+            for endpoint, outcome in zip(endpoints, outcomes, strict=True)
+            if isinstance(outcome, ServiceError) and not is_absence(operation, outcome)
+        }
+        _raise_failures(operation, failures, total=len(endpoints))
+        return found > 0
+
+    async def fetch(self, request: Request, *, timeout: float | None = None) -> Answer:
+        """Make a call at one endpoint after the other, until one knows what is talked about.
+
+        Raises:
+            ServiceError: none does, or one failed.
+        """
+        *others, last = self.concerned(request.operation)
+        for endpoint in others:
+            try:
+                return await self._delivery.make(endpoint, request, timeout=timeout)
+            except NotFoundError as error:
+                if not is_absence(request.operation, error):
+                    raise
+        return await self._delivery.make(last, request, timeout=timeout)
+
+    async def make(self, endpoint: Endpoint, request: Request) -> Answer:
+        """Make a call at one endpoint."""
+        return await self._delivery.make(endpoint, request)
+
+    async def _ask_one(self, endpoint: Endpoint, request: Request) -> bool:
+        try:
+            await self._delivery.make(endpoint, request)
+        except NotFoundError as error:
+            if not is_absence(request.operation, error):
+                raise
+            return False
+        return True
+
+    def concerned(self, operation: Operation) -> Sequence[Endpoint]:
+        """The endpoints that a call goes to.
+
+        Raises:
+            NoKeysError: one has no usable key, or there is none at all.
+        """
+        if self._origin is not None and "{connection}" in operation.path:
+            return (self._origin,)
+        return self._endpoints.for_sending
+
+
+def is_absence(operation: Operation, error: Any) -> bool:
+    """Whether the service says, by its error code, that what was asked about is not there."""
+    if not isinstance(error, NotFoundError):
+        return False
+    return (error.error_code or "").lower() in (known.lower() for known in operation.absent)
+
+
+def _raise_failures(operation: Operation, failures: Mapping[str, ServiceError], *, total: int) -> None:
+    if not failures:
+        return
+    if total == 1:
+        raise next(iter(failures.values()))
+    raise PartialDelivery(operation.name, failures, total - len(failures))

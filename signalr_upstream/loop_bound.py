@@ -1,0 +1,71 @@
+"""One value for each running event loop, closed with its loop.
+
+Connections belong to the loop that made them. A program may run many loops one after the other (``asyncio.run`` for
+each call, ``async_to_sync`` in Django), and none of them may leave a connection behind.
+"""
+
+import asyncio
+import weakref
+from collections.abc import AsyncGenerator, Callable
+from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
+
+
+class Closable(Protocol):
+    """What has something to close."""
+
+    async def aclose(self) -> None: ...
+
+
+C = TypeVar("C", bound=Closable)
+
+
+class LoopBound(Generic[C]):
+    """Makes a value for a loop when it is first asked for there.
+
+    Args:
+        make: makes one; the loop runs.
+    """
+
+    def __init__(self, make: Callable[[], C]) -> None:
+        self._make = make
+        self._values: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Guarded[C]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def present(self) -> C | None:
+        """The value of the running loop, if there is one already."""
+        guarded = self._values.get(asyncio.get_running_loop())
+        return None if guarded is None else guarded.value
+
+    async def get(self) -> C:
+        """The value of the running loop."""
+        loop = asyncio.get_running_loop()
+        guarded = self._values.get(loop)
+        if guarded is None:
+            for other in [other for other in self._values if other.is_closed()]:
+                del self._values[other]
+            value = self._make()
+            guarded = self._values[loop] = _Guarded(value, _close_with_loop(value))
+            await anext(guarded.guard)
+        return guarded.value
+
+    async def aclose(self) -> None:
+        """Close the value of the running loop. Those of other loops close when their loops shut down."""
+        guarded = self._values.pop(asyncio.get_running_loop(), None)
+        if guarded is not None:
+            await guarded.guard.aclose()
+
+
+class _Guarded(Struct, Generic[C], frozen=True):
+    value: C
+    guard: AsyncGenerator[None, None]
+
+
+async def _close_with_loop(value: Closable) -> AsyncGenerator[None, None]:
+    """Wait for the end of the loop: ``asyncio.run`` shuts its async generators down, and so this value."""
+    try:
+        yield
+    finally:
+        await value.aclose()
