@@ -77,16 +77,16 @@ class _Exchange(httpx.AsyncByteStream):
         self._body: bytes | None = body
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue(1)  # None: the app has returned
         self._over = asyncio.Event()  # the answer is complete, or nobody reads it
+        self._left = False  # nobody reads it
 
     # --- the app's end ---------------------------------------------------------------------------------------
 
     async def run(self, app: ASGIApp, scope: Scope) -> None:
         try:
             await app(scope, self._receive, self._send)
-        except CallerLeftError:
-            pass
         except Exception:
-            _log.exception("the app in this process raised an exception")
+            if not self._left:  # else it may be what it makes of CallerLeftError
+                _log.exception("the app in this process raised an exception")
         await self._put(None)
 
     async def _receive(self) -> Message:
@@ -126,6 +126,7 @@ class _Exchange(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         """Read no more."""
+        self._left = not self._over.is_set()
         self._over.set()
         while not self._messages.empty():
             self._messages.get_nowait()  # what the app waits with goes into the place, and is forgotten

@@ -77,7 +77,6 @@ class Rules:
         except ConfigurationError as error:
             _log.error("%s. The templates that were read before stay in force.", error)
             return
-        if templates != self.templates:
-            self.templates = templates
-            lines = describe(templates) or ["No upstream is set."]
-            _log.info("Current Upstream Settings:\n%s", "\n".join(lines))
+        self.templates = templates
+        lines = describe(templates) or ["No upstream is set."]
+        _log.info("Current Upstream Settings:\n%s", "\n".join(lines))

@@ -95,15 +95,21 @@ async def test_an_app_whose_caller_left_is_told_and_not_cancelled(leave: str) ->
     await transport.aclose()
 
 
-async def test_an_answer_that_nobody_reads_on_is_not_produced_on() -> None:
+@pytest.mark.parametrize("app_waits", [False, True])
+async def test_an_answer_that_nobody_reads_on_is_not_produced_on(
+    app_waits: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     produced = 0
 
     async def chunks() -> AsyncIterator[bytes]:
         nonlocal produced
         while True:
             produced += 1
+            if produced == 12:  # ten are read, one is in the queue, and this one waits for its place
+                blocked.set()
             yield b"x"
 
+    blocked = asyncio.Event()
     transport = AppTransport(StreamingResponse(chunks()))
     response = await transport.handle_async_request(httpx.Request("POST", URL))
     read = 0
@@ -111,10 +117,13 @@ async def test_an_answer_that_nobody_reads_on_is_not_produced_on() -> None:
         read += 1
         if read == 10:
             break
+    if app_waits:
+        await blocked.wait()
     await response.aclose()
     await transport.aclose()
 
     assert read <= produced <= read + 3
+    assert caplog.text == ""
 
 
 async def test_an_app_that_raises_or_says_nothing_is_a_500(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from signalr_upstream.local import UpstreamTemplate
 from signalr_upstream.local.admission import read_claims
+from signalr_upstream.local.attempts import Post
 from signalr_upstream.local.clock import ManualClock
 from signalr_upstream.local.journal import Journal
 from signalr_upstream.local.rules import Rules
@@ -485,6 +486,8 @@ def test_no_secret_is_in_a_repr() -> None:
         Upstream(keys=[KEY])
     )
     assert KEY not in repr(Upstream(rules=Rules(TEMPLATE), keys=[KEY]))
+    post = Post("conn-1", "chat", "messages", "echo", TEMPLATE, [(b"Authorization", b"s3cret")], b"s3cret")
+    assert repr(post) == "<Post of 'echo' to http://localhost:8080>"
 
 
 # --- redirects ---
