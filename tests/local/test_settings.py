@@ -215,8 +215,8 @@ async def test_a_file_that_changes_is_read_again_and_one_that_breaks_is_told(
         file.write_text("{")
         broken = await said.until("stay in force")
         assert f"{file}, line 1, column 2" in broken
-        assert len(service.upstream_templates) == 1
+        assert [template.event for template in service.upstream_templates] == ["*"]
         file.write_text('{"UpstreamSettings": {"Templates": []}}')
         assert await said.until("No upstream") == f"{current}No upstream is set."
-        assert service.upstream_templates == ()
+        assert not service.upstream_templates
     logger.removeHandler(said)
