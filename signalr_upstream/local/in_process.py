@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from ..claims import Identity, client_access
 from ..connection_string import Endpoint
-from ..errors import ConfigurationError, ConnectError
+from ..errors import ConfigurationError, ServiceError
 from ..httpx_transport import HttpxTransport
 from ..transport import Answer
 from .client_endpoint import ClientEndpoint
@@ -47,9 +47,9 @@ class InProcessTransport:
     ) -> Answer:
         """See ``Transport.request``."""
         if self._ended:
-            raise ConnectError("the local service has ended")
+            raise ServiceError("the local service has ended")  # no ConnectError, which would be tried again
         if asyncio.get_running_loop() is not self._loop:
-            raise ConnectError(
+            raise ServiceError(
                 "the local service has no port and lives in another event loop: give it one, LocalService(app, port=0)"
             )
         return await self._http.request(method, base, target, headers, body, timeout=timeout)

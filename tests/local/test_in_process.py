@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.routing import Mount
 
 from signalr_upstream import Context, Forbidden, Hub, HubError, Identity, ServiceClient, UpstreamApp, role
-from signalr_upstream.errors import ConfigurationError, ConnectError, InvalidNameError, NoKeysError
+from signalr_upstream.errors import ConfigurationError, InvalidNameError, NoKeysError, ServiceError
 from signalr_upstream.local import (
     DisconnectedError,
     LocalService,
@@ -402,7 +402,7 @@ async def test_a_service_that_has_ended_is_an_error_at_once(chat: Chat) -> None:
     async with LocalService(chat.app, port=None) as service:
         hub = chat.app.hub(chat.hub)
 
-    with pytest.raises(ConnectError, match="the local service has ended"):
+    with pytest.raises(ServiceError, match="the local service has ended"):
         await hub.clients.all.send("x")
     assert service.transport is not None
 
@@ -411,7 +411,7 @@ async def test_another_event_loop_is_an_error_at_once(service: LocalService, cha
     def elsewhere() -> None:
         asyncio.run(chat.app.hub(chat.hub).clients.all.send("x"))
 
-    with pytest.raises(ConnectError, match="lives in another event loop"):
+    with pytest.raises(ServiceError, match="lives in another event loop"):
         await asyncio.to_thread(elsewhere)
 
 
