@@ -30,6 +30,7 @@ REST_TOKEN_MARGIN = 300
 MAX_CACHED_TOKENS = 4096
 
 _ALGORITHM = "HS256"
+_LONG_ALGORITHM, _LONG_KEY = "HS512", 64  # the other one that Microsoft's SDK makes; bytes of a key for it
 
 
 class SignatureVerifier:
@@ -115,15 +116,21 @@ def encode_token(claims: Mapping[str, Any], key: str) -> str:
 
 
 def decode_token(
-    token: str, keys: Sequence[str], *, now: float | None, audiences: tuple[str, ...] | None
+    token: str,
+    keys: Sequence[str],
+    *,
+    now: float | None,
+    audiences: tuple[str, ...] | None,
+    leeway: float = 0.0,
 ) -> dict[str, Any]:
     """Check a bearer token and return its claims.
 
     Args:
         token: the JWT, without ``Bearer``.
-        keys: one of them must have signed it with HS256.
+        keys: one of them must have signed it with HS256; HS512 is taken from keys of 64 bytes or more.
         now: Unix time in seconds for ``exp`` (required then) and ``nbf``. None: the lifetime is not checked.
         audiences: one of them must be the token's ``aud``. None: the audience is not checked.
+        leeway: seconds by which the clock that made the token may be wrong.
 
     Raises:
         TokenError: with what was expected; never with the token.
@@ -131,7 +138,7 @@ def decode_token(
     """
     claims = _decode_signed(token, [_usable(key) for key in keys])
     if now is not None:
-        _check_lifetime(claims, now)
+        _check_lifetime(claims, now, leeway)
     if audiences is not None:
         offered = claims.get("aud")
         if not any(
@@ -139,6 +146,19 @@ def decode_token(
         ):
             raise TokenError(f"The audience is invalid: expected {' or '.join(audiences)}")
     return claims
+
+
+def read_key_id(token: str) -> object:
+    """The ``kid`` of a token that has not been checked yet; None if it has none, or is no token.
+
+    Of a text only; it says which key to check with and proves nothing.
+    """
+    from jwt.exceptions import PyJWTError  # noqa: PLC0415 - see _jws
+
+    try:
+        return _jws().get_unverified_header(token).get("kid")
+    except (PyJWTError, ValueError, RecursionError):
+        return None
 
 
 class TokenCache:
@@ -193,32 +213,38 @@ def _jws() -> "PyJWS":
     # Imported with the first token: it is a tenth of the time that importing an app takes.
     from jwt import PyJWS  # noqa: PLC0415
 
-    return PyJWS(algorithms=[_ALGORITHM])
+    return PyJWS(algorithms=[_ALGORITHM, _LONG_ALGORITHM])
 
 
 def _decode_signed(token: str, keys: Sequence[bytes]) -> dict[str, Any]:
-    from jwt.exceptions import InvalidSignatureError, PyJWTError  # noqa: PLC0415 - see _jws
+    from jwt.exceptions import InvalidAlgorithmError, InvalidSignatureError, PyJWTError  # noqa: PLC0415 - see _jws
 
     jws = _jws()
     for key in keys:
+        # A key that is shorter than the hash makes no signature of that algorithm.
+        algorithms = [_ALGORITHM, _LONG_ALGORITHM] if len(key) >= _LONG_KEY else [_ALGORITHM]
         try:
-            return msgspec.json.decode(jws.decode(token, key, algorithms=[_ALGORITHM]), type=dict[str, Any])
-        except InvalidSignatureError:
+            return msgspec.json.decode(jws.decode(token, key, algorithms=algorithms), type=dict[str, Any])
+        except (InvalidSignatureError, InvalidAlgorithmError):
             continue
         # RecursionError: deep nesting. `from None`: the causes hold pieces of the token.
         except (PyJWTError, msgspec.MsgspecError, ValueError, RecursionError):
             raise TokenError("The token is not an HS256 JWT") from None
-    raise TokenError("The signature key was not found")
+    those = "key" if len(keys) == 1 else f"{len(keys)} keys"
+    raise TokenError(
+        f"The signature key was not found: the token is not signed with HS256 and the service's {those}"
+    )
 
 
-def _check_lifetime(claims: Mapping[str, Any], now: float) -> None:
+def _check_lifetime(claims: Mapping[str, Any], now: float, leeway: float) -> None:
     expires, starts = claims.get("exp"), claims.get("nbf", 0)
     if not _is_time(expires) or not _is_time(starts):
         raise TokenError("The token has no usable expiration: exp and nbf are Unix times in seconds")
-    if now >= expires:
-        raise TokenError(f"The token expired at {expires}, and it is {int(now)}")
-    if now < starts:
-        raise TokenError(f"The token is not valid before {starts}, and it is {int(now)}")
+    allowed = f"; {leeway:g} seconds of clock skew are allowed" if leeway else ""
+    if now >= expires + leeway:
+        raise TokenError(f"The token expired {now - expires:.0f} seconds ago, at {expires}{allowed}")
+    if now < starts - leeway:
+        raise TokenError(f"The token is not valid before {starts}, in {starts - now:.0f} seconds{allowed}")
 
 
 def _is_time(value: object) -> TypeGuard[float]:

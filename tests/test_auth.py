@@ -15,6 +15,7 @@ from signalr_upstream.auth import (
     TokenCache,
     decode_token,
     encode_token,
+    read_key_id,
     sign_connection,
     verify_signature,
 )
@@ -165,8 +166,11 @@ def test_a_token_of_another_implementation_is_taken() -> None:
 @pytest.mark.parametrize(
     ("claims", "text"),
     [
-        ({"aud": "a", "exp": NOW}, "The token expired at 1700000000.0, and it is 1700000000"),
-        ({"aud": "a", "exp": NOW + 9, "nbf": NOW + 1}, "The token is not valid before 1700000001.0"),
+        ({"aud": "a", "exp": NOW}, "The token expired 0 seconds ago, at 1700000000.0"),
+        (
+            {"aud": "a", "exp": NOW + 9, "nbf": NOW + 1},
+            "The token is not valid before 1700000001.0, in 1 seconds",
+        ),
         ({"aud": "a"}, "The token has no usable expiration"),
         ({"aud": "a", "exp": "2099"}, "The token has no usable expiration"),
         ({"aud": "a", "exp": True}, "The token has no usable expiration"),
@@ -203,8 +207,6 @@ def _part(content: object) -> str:
         "a.b",
         "a.b.c",
         "\ud800.b.c",
-        f"{_part({'alg': 'none', 'typ': 'JWT'})}.{_part({'aud': 'a'})}.",
-        jwt.encode({"aud": "a"}, KEY * 2, algorithm="HS512"),
         jwt.api_jws.PyJWS().encode(b"[]", KEY),
         jwt.api_jws.PyJWS().encode(b"\xff", KEY),
         jwt.api_jws.PyJWS().encode(b'{"a":' * 5000, KEY),
@@ -218,12 +220,57 @@ def test_what_is_no_hs256_token_is_refused_without_showing_it(token: str) -> Non
     assert caught.value.__suppress_context__
 
 
-def test_a_token_signed_with_an_unknown_key_is_refused() -> None:
-    token = encode_token({"aud": "a"}, SECOND_KEY)
-
-    for keys in ([KEY], []):
-        with pytest.raises(TokenError, match="The signature key was not found"):
+@pytest.mark.parametrize(
+    "token",
+    [
+        encode_token({"aud": "a"}, SECOND_KEY),
+        f"{_part({'alg': 'none', 'typ': 'JWT'})}.{_part({'aud': 'a'})}.",
+        jwt.encode({"aud": "a"}, KEY * 2, algorithm="HS512"),
+        jwt.encode({"aud": "a"}, KEY * 2, algorithm="HS384"),
+    ],
+)
+def test_a_token_signed_with_an_unknown_key_is_refused(token: str) -> None:
+    for keys, said in (([KEY], "the service's key"), ([KEY, KEY], "the service's 2 keys"), ([], "0 keys")):
+        with pytest.raises(TokenError, match=f"The signature key was not found: .* {said}"):
             decode_token(token, keys, now=None, audiences=None)
+
+
+def test_a_long_key_signs_with_hs512_too() -> None:
+    # AccessTokenAlgorithm of Microsoft's SDK; Azure's keys have 84 characters.
+    token = jwt.encode({"aud": "a"}, KEY * 2, algorithm="HS512")
+
+    assert decode_token(token, [KEY, KEY * 2], now=None, audiences=None) == {"aud": "a"}
+
+
+def test_a_clock_may_be_wrong_by_the_leeway() -> None:
+    def decode(now: float) -> object:
+        return decode_token(token, [KEY], now=now, audiences=None, leeway=300)
+
+    token = encode_token({"nbf": NOW, "exp": NOW + 60}, KEY)
+
+    assert decode(NOW - 300) == decode(NOW + 359) == {"nbf": NOW, "exp": NOW + 60}
+    with pytest.raises(
+        TokenError, match=r"expired 300 seconds ago, at 1700000060\.0; 300 seconds of clock skew"
+    ):
+        decode(NOW + 360)
+    with pytest.raises(TokenError, match=r"not valid before 1700000000\.0, in 301 seconds; 300 seconds"):
+        decode(NOW - 301)
+
+
+@pytest.mark.parametrize(
+    ("token", "key_id"),
+    [
+        (jwt.encode({}, KEY, headers={"kid": "t-1"}), "t-1"),
+        (jwt.encode({}, KEY), None),
+        (f"{_part({'alg': 'HS256', 'kid': 7})}.e30.AAAA", None),
+        (f"{_part([1])}.e30.AAAA", None),
+        (base64.urlsafe_b64encode(b'{"a":' * 5000).decode() + ".e30.AAAA", None),
+        ("\ud800.b.c", None),
+        ("garbage", None),
+    ],
+)
+def test_the_id_of_a_key_is_read_from_any_text(token: str, key_id: str | None) -> None:
+    assert read_key_id(token) == key_id
 
 
 def test_a_rest_token_is_for_scheme_host_and_path_without_port() -> None:

@@ -12,15 +12,19 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import msgspec
 from starlette.datastructures import Headers
 
-from ..auth import decode_token
+from ..auth import decode_token, read_key_id
 from ..connection_string import is_loopback
 from ..errors import SignalRError, TokenError
 from ..protocol.rest import check_name
+from .access_keys import AccessKeys
 from .clock import Clock
 from .faults import FAULT_HEADER, Faults
 
 MAX_TOKEN = 4096
 """Characters: what Microsoft's SDK allows for a token that travels in a URL."""
+
+CLOCK_SKEW = 300.0
+"""Seconds by which the clock that made a token may be wrong: .NET's default, and so Azure's."""
 
 _WILDCARDS = frozenset(("0.0.0.0", "::", ""))  # noqa: S104 - recognised, not bound
 _NAME_CLAIM = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/"
@@ -73,12 +77,17 @@ class Query:
         """The last value of ``name``; None if there is none."""
         return next((value for key, value in reversed(self._items) if key == name), None)
 
+    def has_all_of(self, other: "Query") -> bool:
+        """Whether each parameter of ``other`` is here too, values compared ignoring case."""
+        mine = {(name, value.lower()) for name, value in self._items}
+        return all((name, value.lower()) in mine for name, value in other._items)
+
 
 class Admission:
     """The checks of one service.
 
     Args:
-        keys: any of them may have signed a token.
+        keys: those that may have signed a token.
         host: what the service is bound to; a name by which it may be called besides those of loopback.
         cors_origins: browser origins besides those of loopback.
         lenient: take what Microsoft's emulator takes: any audience, expired tokens, any hub name.
@@ -89,14 +98,14 @@ class Admission:
     def __init__(
         self,
         *,
-        keys: Sequence[str],
+        keys: AccessKeys,
         host: str,
         cors_origins: Sequence[str],
         lenient: bool,
         clock: Clock,
         faults: Faults,
     ) -> None:
-        self._keys = tuple(keys)
+        self._keys = keys
         self._host = host.lower()
         self._origins = frozenset(origin.rstrip("/").lower() for origin in cors_origins)
         self._lenient = lenient
@@ -104,7 +113,7 @@ class Admission:
         self._faults = faults
 
     def __repr__(self) -> str:
-        return f"Admission(<{len(self._keys)} keys redacted>)"
+        return f"Admission({self._keys!r})"
 
     def check_host(self, host: str | None) -> None:
         """Refuse requests that were meant for somebody else."""
@@ -136,17 +145,32 @@ class Admission:
             token = query.last("access_token")
         claims = self._check_token(token, expired=self._faults.client_token_expired)
         if not self._lenient:
-            hub = _hub(query)
-            self._check_audience(claims, lambda path, asked: path == "/client" and asked == hub.lower())
+            hub = _hub(query).lower()
+            expected = f"{self.audience(headers)}/client/?hub={hub}"
+            self._check_audience(
+                claims,
+                lambda path, asked: path == ["", "client"] and (asked.last("hub") or "").lower() == hub,
+                f"{expected}, with or without a port",
+            )
         return claims
 
-    def check_rest(self, headers: Headers, raw_path: bytes) -> None:
+    def check_rest(self, headers: Headers, raw_path: bytes, query: Query) -> None:
         """Refuse a REST call without a good token."""
         _fail("rest_status", self._faults.rest_status, self._faults.rest_retry_after)
         claims = self._check_token(_bearer(headers), expired=self._faults.rest_token_expired)
         if not self._lenient:
-            expected = unquote(raw_path.decode("latin-1")).lower().rstrip("/")
-            self._check_audience(claims, lambda path, _: path == expected)
+            path = raw_path.decode("latin-1").rstrip("/")
+            wanted = _segments(path)
+            self._check_audience(
+                claims,
+                lambda path, asked: path == wanted and query.has_all_of(asked),
+                f"{self.audience(headers)}{path}, with or without a port and this request's query",
+            )
+
+    def audience(self, headers: Headers) -> str:
+        """What audiences of tokens for this service begin with: scheme and host, as Microsoft's without a port."""
+        name = _hostname(f"//{headers.get('host', '')}")
+        return f"http://[{name}]" if ":" in name else f"http://{name}"
 
     def hub_name(self, query: Query) -> str:
         """The hub a client wants to connect to."""
@@ -162,18 +186,20 @@ class Admission:
             raise unauthorized("There is no bearer token.", challenge="Bearer")
         if len(token) > MAX_TOKEN and not self._lenient:
             raise unauthorized(f"The token is longer than {MAX_TOKEN} characters.")
+        now = None if self._lenient else self._clock.time()
         try:
-            claims = decode_token(
-                token, self._keys, now=None if self._lenient else self._clock.time(), audiences=None
-            )
+            keys = self._keys.named(read_key_id(token))
+            claims = decode_token(token, keys, now=now, audiences=None, leeway=CLOCK_SKEW)
         except TokenError as error:
-            raise unauthorized(str(error)) from None
+            raise unauthorized(f"{error}.") from None
         if expired:
             raise unauthorized("The token expired: a fault is switched on that makes it so.")
         return claims
 
-    def _check_audience(self, claims: Mapping[str, Any], fits: Callable[[str, str], bool]) -> None:
-        """An audience is a URL of this service, with or without port; ``fits`` judges its path and hub."""
+    def _check_audience(
+        self, claims: Mapping[str, Any], fits: Callable[[list[str], Query], bool], expected: str
+    ) -> None:
+        """An audience is a URL of this service, with or without port; ``fits`` judges its path and query."""
         offered = claims.get("aud")
         for audience in offered if isinstance(offered, list) else [offered]:
             if not isinstance(audience, str):
@@ -183,9 +209,14 @@ class Admission:
                 continue
             _, _, rest = audience.partition("://")
             path, _, query = rest[len(rest.split("/", 1)[0]) :].partition("?")
-            if fits(unquote(path).lower().rstrip("/"), (Query(query.encode()).last("hub") or "").lower()):
+            if fits(_segments(path.rstrip("/")), Query(query.encode())):
                 return
-        raise unauthorized("The audience is invalid: it must be the URL of this request, on this service.")
+        raise unauthorized(f"The audience is invalid: expected {expected}.")
+
+
+def _segments(path: str) -> list[str]:
+    """The parts of an escaped path. Each is unescaped by itself, for a name may hold a slash."""
+    return [unquote(part).lower() for part in path.split("/")]
 
 
 def _fail(fault: str, status: int | None, retry_after: int) -> None:
@@ -243,7 +274,9 @@ def _bearer(headers: Headers) -> str | None:
 
 def unauthorized(detail: str, *, challenge: str | None = None) -> Refused:
     """The answer to a request without a good token."""
-    described = challenge or f'Bearer error="invalid_token", error_description="{detail}"'
+    # The detail may quote the request's path: nothing in it ends the quoted text or the header.
+    quoted = "".join(char if " " <= char <= "~" and char not in '"\\' else "?" for char in detail)
+    described = challenge or f'Bearer error="invalid_token", error_description="{quoted}"'
     return Refused(401, detail, **{"WWW-Authenticate": described})
 
 

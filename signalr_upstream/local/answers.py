@@ -8,14 +8,32 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from ..errors import SignalRError
+from ..errors import InvalidNameError, SignalRError
+from ..protocol.rest import ERROR_CODE_HEADER
 from .admission import Refused
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Spec: https://www.rfc-editor.org/rfc/rfc9457"""
-    content: dict[str, Any] = {"title": responses.get(status, "Error"), "status": status, "detail": detail}
+    content: dict[str, Any] = {"title": _phrase(status), "status": status, "detail": detail}
     return JSONResponse(content, status, headers, media_type="application/problem+json")
+
+
+def error_detail(error: SignalRError) -> Response:
+    """An error of the REST API: a code, a sentence, and what it is about.
+
+    Spec: https://github.com/Azure/azure-signalr/blob/dev/docs/swagger (ErrorDetail)
+    """
+    headers = error.headers if isinstance(error, Refused) else {}
+    code = headers.get(ERROR_CODE_HEADER) or _phrase(error.status_code).replace(" ", "")
+    content = {"code": code, "message": str(error)}
+    if isinstance(error, InvalidNameError):
+        content["target"] = error.kind
+    return JSONResponse(content, error.status_code, headers)
+
+
+def _phrase(status: int) -> str:
+    return responses.get(status, "Error")
 
 
 async def send_refusal(error: SignalRError, scope: Scope, receive: Receive, send: Send) -> None:

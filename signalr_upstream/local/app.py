@@ -17,10 +17,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..connection_string import counts_as_none, is_loopback, parse_connection_string
 from ..errors import ConfigurationError, SignalRError
-from ..protocol import rest as api
 from ..transport import Transport
+from .access_keys import AccessKeys
 from .admission import Admission, Query, Refused
-from .answers import is_preflight, preflight, problem, send_refusal, with_cors
+from .answers import is_preflight, preflight, send_refusal, with_cors
 from .client_connection import ClientConnection
 from .client_endpoint import ClientEndpoint, is_clients_path
 from .clock import Clock, SystemClock
@@ -31,8 +31,7 @@ from .hosted_app import HostedApp
 from .in_process import InProcess, InProcessTransport
 from .journal import Journal, RestCall, UpstreamCall
 from .recording import record
-from .request_body import read_body
-from .rest import Absent, RestApi, check_content_type
+from .rest import RestEndpoint
 from .rules import Rules
 from .templates import UpstreamTemplate
 from .upstream import TIMEOUT, Upstream
@@ -126,8 +125,9 @@ class LocalService:
             journal=self.journal,
             faults=self.faults,
         )
+        access_keys = AccessKeys(self._keys, self.clock)
         self._admission = Admission(
-            keys=self._keys,
+            keys=access_keys,
             host=host,
             cors_origins=cors_origins,
             lenient=lenient,
@@ -135,7 +135,9 @@ class LocalService:
             faults=self.faults,
         )
         self._hubs: dict[str, Hub[ClientConnection]] = {}
-        self._rest = RestApi(self.hub, lenient=lenient, clock=self.clock)
+        self._rest = RestEndpoint(
+            admission=self._admission, keys=access_keys, hubs=self.hub, lenient=lenient, clock=self.clock
+        )
         self._clients = ClientEndpoint(
             admission=self._admission,
             hubs=self.hub,
@@ -324,25 +326,9 @@ class LocalService:
         document = self._tokens.document(request.scope["path"])
         if document is not None and request.method == "GET":
             return JSONResponse(document)
-        raw_path: bytes = request.scope["raw_path"]
-        match api.match(request.method, raw_path):
-            case api.Match() as match:
-                return await self._call(request, match, raw_path, query)
-            case api.WrongMethod() as wrong:
-                raise Refused(405, "The method is not allowed here.", Allow=", ".join(wrong.allow))
-            case _:
-                raise Refused(404, "There is nothing at this path of the local SignalR service.")
-
-    async def _call(self, request: Request, match: api.Match, raw_path: bytes, query: Query) -> Response:
-        if match.operation != api.HEALTH:
-            self._admission.check_rest(request.headers, raw_path)
-        body = await read_body(request, self._rest.max_body)
-        if body and match.operation.body is not api.Body.NONE:
-            check_content_type(request.headers.get("content-type"))
-        answer = self._rest.run(match, query, body)
-        if isinstance(answer, Absent):
-            return problem(404, "It does not exist.", {api.ERROR_CODE_HEADER: answer.error_code})
-        return Response(status_code=answer)
+        if request.scope["path"].lower().startswith("/api/"):
+            return await self._rest.http(request, query)
+        raise Refused(404, "There is nothing at this path of the local SignalR service.")
 
 
 async def _lifespan(receive: Receive, send: Send, shutdown: Callable[[], Any]) -> None:

@@ -59,7 +59,7 @@ class MessagePackValue:
     def __init__(self, raw: bytes) -> None:
         check_msgpack_depth(raw)
         try:
-            self._json = Raw(msgspec.json.encode(msgspec.msgpack.decode(raw), enc_hook=_without_json))
+            self.json = Raw(msgspec.json.encode(msgspec.msgpack.decode(raw), enc_hook=_without_json))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError) as error:
             raise InvalidMessageError(
                 "the values are not valid MessagePack, or a key in them is no text or number"
@@ -67,7 +67,7 @@ class MessagePackValue:
         self._raw = Raw(raw)
 
     def encoded(self, protocol: HubProtocol) -> Raw:
-        return self._raw if protocol.binary else self._json
+        return self._raw if protocol.binary else self.json
 
 
 def _integer_or_float(text: str) -> int | float:

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from ..errors import ProtocolError
 from ..protocol import upstream as wire
-from ..protocol.rest import decode_message
+from ..protocol.rest_decoding import decode_message
 from .curl import curl_line
 from .decoded import Message, body_texts, message_of, messages_in
 from .journal import Answer, Frame, Journal, Request, RestCall, UpstreamCall

@@ -1,6 +1,6 @@
 """The service's REST API as one table: the client builds requests from it, the local service matches them.
 
-Request bodies of sends (``Message``) and the names that the service takes are here too. No I/O.
+The names that the service takes are here too; what requests carry is in ``rest_bodies`` and ``rest_decoding``. No I/O.
 
 Spec: https://github.com/Azure/azure-signalr/blob/dev/docs/swagger (api-version 2024-12-01)
 """
@@ -11,12 +11,14 @@ from enum import Enum
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
-import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
-from ..errors import InvalidMessageError, InvalidNameError
+from ..errors import InvalidNameError
 
-API_VERSION: Final = "2024-12-01"
+VERSIONS: Final = ("1.0", "2022-06-01", "2022-11-01", "2023-07-01", "2024-12-01")
+"""Every version there has been. The paths of the first begin with ``/api/v1/``, and take no ``api-version``."""
+
+API_VERSION: Final = VERSIONS[-1]
 
 JSON_TYPE: Final = "application/json"
 
@@ -28,6 +30,8 @@ CONNECTION_NOT_FOUND: Final = "Warning.Connection.NotExisted"
 USER_NOT_FOUND: Final = "Warning.User.NotExisted"
 GROUP_NOT_FOUND: Final = "Warning.Group.NotExisted"
 USER_NOT_IN_GROUP: Final = "Info.User.NotInGroup"
+STREAM_GONE: Final = "Error.Request.NotExisted"
+"""Ours, of the service's own words: what it says of a stream is not published."""
 
 MAX_BODY: Final = 1024 * 1024
 """Bytes of a request body; the service answers 413 above it."""
@@ -58,6 +62,7 @@ class Operation(Struct, frozen=True):
             between versions, so that a client takes every 2xx.
         absent: error codes of a 404 that mean "no" or "already gone" instead of a failure.
         application: whether it takes ``application``.
+        since: the version in which it appeared.
         idempotent: made twice it does no more than once; clients would notice a second send.
     """
 
@@ -69,6 +74,7 @@ class Operation(Struct, frozen=True):
     success: tuple[int, ...] = (200,)
     absent: tuple[str, ...] = ()
     application: bool = True
+    since: str = VERSIONS[0]
     idempotent: bool = True
 
 
@@ -84,7 +90,9 @@ ACCESS_KEY = Operation("access_key", "GET", "/api/auth/accessKey", application=F
 SEND_TO_ALL = Operation(
     "send_to_all", "POST", f"{_HUB}/:send", ("excluded",), Body.MESSAGE, (202,), idempotent=False
 )
-CLOSE_ALL = Operation("close_all", "POST", f"{_HUB}/:closeConnections", _CLOSE, success=(204,))
+CLOSE_ALL = Operation(
+    "close_all", "POST", f"{_HUB}/:closeConnections", _CLOSE, success=(204,), since="2022-06-01"
+)
 EXECUTE = Operation(
     "execute",
     "POST",
@@ -94,9 +102,15 @@ EXECUTE = Operation(
     (202,),
     application=False,
     idempotent=False,
+    since="2023-07-01",
 )
 GENERATE_TOKEN = Operation(
-    "generate_token", "POST", f"{_HUB}/:generateToken", ("userId", "minutesToExpire"), application=False
+    "generate_token",
+    "POST",
+    f"{_HUB}/:generateToken",
+    ("userId", "minutesToExpire"),
+    application=False,
+    since="2022-11-01",
 )
 SEND_TO_CONNECTION = Operation(
     "send_to_connection",
@@ -116,11 +130,16 @@ INVOKE_CONNECTION = Operation(
     Body.MESSAGE,
     absent=_NO_CONNECTION,
     idempotent=False,
+    since="2024-12-01",
 )
 CONNECTION_EXISTS = Operation("connection_exists", "HEAD", _CONNECTION, absent=_NO_CONNECTION)
 CLOSE_CONNECTION = Operation("close_connection", "DELETE", _CONNECTION, ("reason",), absent=_NO_CONNECTION)
 REMOVE_CONNECTION_FROM_ALL_GROUPS = Operation(
-    "remove_connection_from_all_groups", "DELETE", f"{_CONNECTION}/groups", absent=_NO_CONNECTION
+    "remove_connection_from_all_groups",
+    "DELETE",
+    f"{_CONNECTION}/groups",
+    absent=_NO_CONNECTION,
+    since="2022-06-01",
 )
 SEND_STREAM_ITEM = Operation(
     "send_stream_item",
@@ -131,23 +150,31 @@ SEND_STREAM_ITEM = Operation(
     (202,),
     _NO_CONNECTION,
     idempotent=False,
+    since="2024-12-01",
 )
 COMPLETE_STREAM = Operation(
     "complete_stream",
     "POST",
     _CONNECTION + "/streams/{stream}/:complete",
-    ("reason",),
+    ("reason", "error"),  # the description's name, and that of Microsoft's SDK
     success=(202,),
     absent=_NO_CONNECTION,
     idempotent=False,
+    since="2024-12-01",
 )
 SEND_TO_GROUP = Operation(
     "send_to_group", "POST", f"{_GROUP}/:send", ("excluded",), Body.MESSAGE, (202,), idempotent=False
 )
-CLOSE_GROUP = Operation("close_group", "POST", f"{_GROUP}/:closeConnections", _CLOSE, success=(204,))
+CLOSE_GROUP = Operation(
+    "close_group", "POST", f"{_GROUP}/:closeConnections", _CLOSE, success=(204,), since="2022-06-01"
+)
 GROUP_EXISTS = Operation("group_exists", "HEAD", _GROUP, absent=(GROUP_NOT_FOUND,))
 GROUP_CONNECTIONS = Operation(
-    "group_connections", "GET", f"{_GROUP}/connections", ("maxpagesize", "top", "continuationToken")
+    "group_connections",
+    "GET",
+    f"{_GROUP}/connections",
+    ("maxpagesize", "top", "continuationToken"),
+    since="2024-12-01",
 )
 ADD_CONNECTION_TO_GROUP = Operation(
     "add_connection_to_group", "PUT", _GROUP + "/connections/{connection}", absent=_NO_CONNECTION
@@ -156,7 +183,9 @@ REMOVE_CONNECTION_FROM_GROUP = Operation(
     "remove_connection_from_group", "DELETE", _GROUP + "/connections/{connection}", absent=_NO_CONNECTION
 )
 SEND_TO_USER = Operation("send_to_user", "POST", f"{_USER}/:send", (), Body.MESSAGE, (202,), idempotent=False)
-CLOSE_USER = Operation("close_user", "POST", f"{_USER}/:closeConnections", _CLOSE, success=(204,))
+CLOSE_USER = Operation(
+    "close_user", "POST", f"{_USER}/:closeConnections", _CLOSE, success=(204,), since="2022-06-01"
+)
 USER_EXISTS = Operation("user_exists", "HEAD", _USER, absent=(USER_NOT_FOUND,))
 USER_IN_GROUP = Operation(
     "user_in_group", "HEAD", _USER + "/groups/{group}", absent=(USER_NOT_IN_GROUP, USER_NOT_FOUND)
@@ -307,37 +336,3 @@ def match(method: str, raw_path: bytes) -> Match | WrongMethod | None:
     if "hub" in values:
         values["hub"] = values["hub"].lower()
     return Match(operation, values, version_1)
-
-
-# ---- the body of a send ----
-
-
-class Message(Struct, frozen=True):
-    """What clients are to receive. ``arguments`` is a JSON array."""
-
-    target: str
-    arguments: Raw
-
-
-def decode_message(body: bytes) -> Message:
-    """Read the body of a send, whatever the case of its keys (the .NET SDK writes ``Target``).
-
-    Raises:
-        InvalidMessageError: not a JSON object with a target, or ``arguments`` that are no array.
-    """
-    try:
-        body.decode()  # msgspec leaves the strings inside a Raw unchecked
-        members = {
-            key.lower(): value for key, value in msgspec.json.decode(body, type=dict[str, Raw]).items()
-        }
-        target = msgspec.json.decode(members.get("target", b"null"), type=str | None)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        raise InvalidMessageError("the request body is not a JSON object with a text as target") from exc
-    if target is None or not target.strip():
-        raise InvalidMessageError("The Target field is required.")
-    arguments = members.get("arguments", Raw(b"[]"))
-    if bytes(arguments) == b"null":
-        arguments = Raw(b"[]")
-    if not bytes(arguments).startswith(b"["):
-        raise InvalidMessageError("the Arguments field must be an array")
-    return Message(target, arguments)

@@ -1,5 +1,7 @@
 """Clients of a local service without sockets: a transport that keeps what is written."""
 
+import asyncio
+
 from signalr_upstream.local import LocalService
 from signalr_upstream.local.client_connection import ClientConnection
 from signalr_upstream.local.journal import Journal
@@ -15,16 +17,24 @@ class Client:
         self.received: list[bytes] = []
         self.gone = False
         self.connection: ClientConnection
+        self._written = asyncio.Event()
 
     def send(self, data: bytes, *, binary: bool) -> None:
         self.received.append(data)
+        self._written.set()
 
     def hang_up(self) -> None:
         self.gone = True
 
     def take(self) -> list[bytes]:
         received, self.received = self.received, []
+        self._written.clear()
         return received
+
+    async def next(self) -> list[bytes]:
+        """What it receives; waits for something."""
+        await self._written.wait()
+        return self.take()
 
 
 async def connect(

@@ -44,6 +44,7 @@ DIFFERENT = {  # name or its beginning -> why we do otherwise
     "health_no_token_head": "health needs no token on the service itself, nor in newer emulators",
     "auth_missing_cors": "a page of a foreign origin is refused before its token is looked at",
     "cors_preflight": "as auth_missing_cors",
+    "ct_octet": "a form of the body that the emulator does not know: 400 for what is none; there 415",
     "ct_utf16_label": "the charset of JSON is UTF-8 whatever the header says; there the body is read as UTF-16",
     "body_target_bool": "a target is text; there anything is made text",
     "body_single_quotes": "not JSON: 400; there Newtonsoft.Json reads it",

@@ -5,24 +5,19 @@ import string
 from collections.abc import Sequence
 from urllib.parse import quote
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from signalr_upstream.errors import InvalidMessageError, InvalidNameError
+from signalr_upstream.errors import InvalidNameError
 from signalr_upstream.protocol import rest
 from signalr_upstream.protocol.rest import (
     Match,
     WrongMethod,
     check_name,
-    decode_message,
     match,
 )
-from signalr_upstream.protocol.rest_bodies import BodyEncoder
 from signalr_upstream.protocol.rest_paths import HubPaths
-
-encode_message = BodyEncoder().message
 
 # Azure/azure-signalr docs/swagger/v20241201.json: operation, method, path, success.
 SWAGGER = """
@@ -297,70 +292,30 @@ def test_half_a_surrogate_pair_is_no_name() -> None:
         build(rest.USER_EXISTS, {"hub": "chat", "user": "\ud800"})
 
 
-def test_a_message_is_written_with_the_keys_of_the_swagger() -> None:
-    assert (
-        encode_message("t", ["hello", 42, None, {"a": 1}])
-        == b'{"target":"t","arguments":["hello",42,null,{"a":1}]}'
-    )
-
-
-@pytest.mark.parametrize("target", ["", " "])
-def test_a_message_needs_a_target(target: str) -> None:
-    with pytest.raises(InvalidNameError):
-        encode_message(target, [])
-
-
-@pytest.mark.parametrize(
-    ("body", "target", "arguments"),
-    [
-        (b'{"Target":"t","Arguments":["hello",42]}', "t", b'["hello",42]'),  # the .NET SDK
-        (b'{ "arguments" : [ 1 ] , "target" : "t" }', "t", b"[ 1 ]"),
-        (b'{"target":"t"}', "t", b"[]"),
-        (b'{"Target":"t","Arguments":null}', "t", b"[]"),
-        (b'{"target":"t","arguments":[],"more":1}', "t", b"[]"),
-    ],
-)
-def test_a_message_is_read_whatever_the_case_of_its_keys(body: bytes, target: str, arguments: bytes) -> None:
-    message = decode_message(body)
-
-    assert (message.target, bytes(message.arguments)) == (target, arguments)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"null",
-        b"{}",
-        b"[]",
-        b'"t"',
-        b'{"target":""}',
-        b'{"target":" "}',
-        b'{"target":null}',
-        b'{"target":1}',
-        b'{"target":"t","arguments":{}}',
-        b'{"target":"t","arguments":1}',
-        b'{"target":"t"} x',
-        b'\xef\xbb\xbf{"target":"t"}',
-        b'{"target":"t","arguments":["\xff"]}',
-        b'{"target":"t","arguments":' + b"[" * 5000 + b"]" * 5000 + b"}",
-    ],
-)
-def test_other_bodies_are_refused(body: bytes) -> None:
-    with pytest.raises(InvalidMessageError):
-        decode_message(body)
-
-
-@given(st.text(min_size=1, max_size=20).filter(lambda text: text.strip()), st.lists(st.integers(-9, 9)))
-@settings(max_examples=50)
-def test_messages_survive_the_way(target: str, arguments: list[int]) -> None:
-    message = decode_message(encode_message(target, arguments))
-
-    assert message.target == target
-    assert msgspec.json.decode(message.arguments) == arguments
-
-
 def test_escaping_is_that_of_the_standard_library() -> None:
     every = "".join(map(chr, range(1, 0x250)))
 
     assert build(rest.CONNECTION_EXISTS, {"hub": "h", "connection": every})[0].endswith(quote(every, safe=""))
+
+
+# Operations that Microsoft's older descriptions have (docs/swagger/v1.json, V20220601.json, V20230701.json).
+OLD = {
+    "1.0": {
+        "health", "access_key", "send_to_all", "send_to_connection", "connection_exists", "close_connection",
+        "send_to_group", "group_exists", "add_connection_to_group", "remove_connection_from_group",
+        "send_to_user", "user_exists", "user_in_group", "add_user_to_group", "remove_user_from_group",
+        "remove_user_from_all_groups",
+    },
+    "2022-06-01": {
+        "close_all", "close_group", "close_user", "remove_connection_from_all_groups",
+    },
+    "2022-11-01": {"generate_token"},
+    "2023-07-01": {"execute"},
+    "2024-12-01": {"invoke_connection", "send_stream_item", "complete_stream", "group_connections"},
+}  # fmt: skip
+
+
+def test_an_operation_knows_the_version_that_brought_it() -> None:
+    assert {name: operation.since for name, operation in rest.OPERATIONS.items()} == {
+        name: version for version, names in OLD.items() for name in names
+    }
