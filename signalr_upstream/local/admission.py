@@ -24,7 +24,8 @@ MAX_TOKEN = 4096
 """Characters: what Microsoft's SDK allows for a token that travels in a URL."""
 
 CLOCK_SKEW = 300.0
-"""Seconds by which the clock that made a token may be wrong: .NET's default, and so Azure's."""
+"""Seconds by which the clock that made a REST token may be wrong: .NET's default, and so Azure's. Clients get none:
+transports end when their token does."""
 
 _WILDCARDS = frozenset(("0.0.0.0", "::", ""))  # noqa: S104 - recognised, not bound
 _NAME_CLAIM = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/"
@@ -157,7 +158,9 @@ class Admission:
     def check_rest(self, headers: Headers, raw_path: bytes, query: Query) -> None:
         """Refuse a REST call without a good token."""
         _fail("rest_status", self._faults.rest_status, self._faults.rest_retry_after)
-        claims = self._check_token(_bearer(headers), expired=self._faults.rest_token_expired)
+        claims = self._check_token(
+            _bearer(headers), expired=self._faults.rest_token_expired, leeway=CLOCK_SKEW
+        )
         if not self._lenient:
             path = raw_path.decode("latin-1").rstrip("/")
             wanted = _segments(path)
@@ -181,7 +184,7 @@ class Admission:
             check_name("hub", hub)
         return hub
 
-    def _check_token(self, token: str | None, *, expired: bool) -> dict[str, Any]:
+    def _check_token(self, token: str | None, *, expired: bool, leeway: float = 0.0) -> dict[str, Any]:
         if token is None:
             raise unauthorized("There is no bearer token.", challenge="Bearer")
         if len(token) > MAX_TOKEN and not self._lenient:
@@ -189,7 +192,7 @@ class Admission:
         now = None if self._lenient else self._clock.time()
         try:
             keys = self._keys.named(read_key_id(token))
-            claims = decode_token(token, keys, now=now, audiences=None, leeway=CLOCK_SKEW)
+            claims = decode_token(token, keys, now=now, audiences=None, leeway=leeway)
         except TokenError as error:
             raise unauthorized(f"{error}.") from None
         if expired:

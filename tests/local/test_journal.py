@@ -329,7 +329,7 @@ async def test_a_rest_call_whose_caller_left_has_no_answer() -> None:
         "method": "POST",
         "path": "/api/hubs/chat/:send",
         "raw_path": b"/api/hubs/chat/:send",
-        "query_string": b"",
+        "query_string": b"api-version=2024-12-01",
         "headers": [(b"host", b"localhost"), (b"authorization", f"Bearer {token}".encode())],
     }
     coming: list[Message] = [
@@ -347,7 +347,7 @@ async def test_a_rest_call_whose_caller_left_has_no_answer() -> None:
     await service.asgi(scope, receive, send)
 
     [call] = service.rest_calls
-    assert (call.request.url, call.request.body) == ("/api/hubs/chat/:send", b'{"tar')
+    assert (call.request.url, call.request.body) == ("/api/hubs/chat/:send?api-version=2024-12-01", b'{"tar')
     assert (call.answer, sent) == (None, [])
 
 

@@ -164,4 +164,4 @@ async def test_recorded_rest_calls_replay(room: Room) -> None:
         counts[verdict] += 1
     print(f"recorded REST calls: {counts}")
     assert not unused
-    assert counts == {"equal": 234, "different": 43}
+    assert counts == {"equal": 233, "different": 44}
