@@ -1,6 +1,7 @@
 """The recorded calls to apps once more, through our upstream: what is posted, and what becomes of the answers.
 
-Source: as ``tests/protocol/test_replay_upstream.py``, which has the reasons for what its codecs do otherwise.
+Source: as ``tests/protocol/test_replay_upstream.py``, which has the reasons for what its codecs do otherwise. The last
+test plays whole connections, as ``test_session_replay.py`` does, with all that is between a client and the app.
 """
 
 import collections
@@ -9,7 +10,7 @@ import httpx
 import pytest
 
 from signalr_upstream.connection_string import EMULATOR_KEY
-from signalr_upstream.local import UpstreamTemplate
+from signalr_upstream.local import LocalService, ManualClock, UpstreamTemplate
 from signalr_upstream.local.rules import Rules
 from signalr_upstream.local.upstream import Caller, Upstream
 from signalr_upstream.protocol.messages import (
@@ -22,6 +23,8 @@ from signalr_upstream.protocol.upstream import decode_json_invocation, decode_ms
 
 from ..protocol.test_replay_upstream import ANSWERS_EXCLUDED, claims_of, exchanges, message_of
 from ..recorded import Row
+from .socketless import connect
+from .test_session_replay import DIFFERENT, PINGS, reason, recorded, without_texts
 
 pytestmark = pytest.mark.anyio
 
@@ -155,3 +158,67 @@ async def test_recorded_calls_are_posted_and_answered_alike(lenient: bool) -> No
         assert answers == {"equal": 320, "different": 17, "excluded": 30}
     else:
         assert answers == {"equal": 271, "different": 25, "excluded": 71}
+
+
+# --- whole connections ---
+
+PASSED_ON = {  # by a lenient service, so equal there; of a strict one test_session_replay has the reasons
+    "invoke_invocationthen",
+    "invoke_resultanderror",
+    "invoke_streamitem",
+    "invoke_twocompletions",
+}
+DIFFERENT_HERE = {
+    "invoke_reset": "the error says that the app broke off, not status code 500, which it never sent",
+}
+
+
+class RecordedApp(httpx.AsyncBaseTransport):
+    """Gives the recorded answers of one connection in order, and notes what it was told."""
+
+    def __init__(self, scenario: Row) -> None:
+        self.told: list[tuple[str, bytes]] = []
+        self._answers = [(status, body) for _, _, status, body in scenario["calls"]]
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.told.append((request.headers["X-ASRS-Event"], request.content))
+        status, body = self._answers.pop(0) if self._answers else (200, b"")
+        if status is None:
+            raise httpx.ReadError("reset")
+        return httpx.Response(status, headers={"Location": LOCATION}, content=body)
+
+
+async def play(scenario: Row, *, lenient: bool) -> tuple[bytes, list[tuple[str, bytes]]]:
+    app = RecordedApp(scenario)
+    upstream = Upstream(rules=RULES, keys=[EMULATOR_KEY], lenient=lenient, transport=app)
+    client = await connect(LocalService(clock=ManualClock()), protocol=None, upstream=upstream)
+    for data in scenario["in"]:
+        if data is None:
+            client.connection.disconnect()
+        else:
+            client.connection.receive(data)
+        await client.connection.finished()
+    client.connection.disconnect()
+    await client.connection.finished()
+    return b"".join(data for data in client.received if data not in PINGS), app.told
+
+
+@pytest.mark.parametrize("lenient", [True, False])
+async def test_recorded_connections_are_the_same_with_all_that_is_between(lenient: bool) -> None:
+    counts: collections.Counter[str] = collections.Counter()
+    passed_on: set[str] = set()
+    for scenario in recorded():
+        expected = b"".join(scenario["out"]), [(event, body) for event, body, *_ in scenario["calls"]]
+        ours = await play(scenario, lenient=lenient)
+        same = without_texts(*ours) == without_texts(*expected)
+        for name, clients in scenario["of"].items():
+            counts["equal" if same else "different"] += len(clients)
+            assert same or reason(DIFFERENT | DIFFERENT_HERE, name), f"{name} ({clients}) is not listed"
+            if same and name in PASSED_ON:
+                passed_on.add(name)
+    print(f"lenient={lenient} connections: {dict(counts)}")
+    assert passed_on == (PASSED_ON if lenient else set())
+    if lenient:
+        assert counts == {"equal": 396, "different": 102}
+    else:
+        assert counts == {"equal": 382, "different": 116}
