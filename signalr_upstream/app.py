@@ -5,7 +5,6 @@ It works by itself, mounted into another ASGI app, and whether or not the outer 
 
 import contextlib
 import os
-import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -19,11 +18,12 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from .calls import Calls, Limits
-from .claims import ClientAccess, Identity, Unsealer, client_access
+from .claims import ClientAccess, Identity, Unsealer
 from .client import HubClient, ServiceClient
 from .connection_string import DEFAULT_SETTING, Endpoint, counts_as_none
 from .context import Service
-from .endpoints import Endpoints
+from .endpoints import Endpoints, Setting, Source
+from .entra import Credential
 from .errors import ConfigurationError
 from .hub import Hub
 from .negotiate import negotiate_route
@@ -31,6 +31,7 @@ from .protocol.path import DEFAULT_PATTERN, PathPattern
 from .protocol.rest import check_name
 from .protocol.upstream import HEADER_PREFIX
 from .reply import problem, send_reply
+from .router import Router
 from .routing import Routes
 from .transport import Transport
 
@@ -51,12 +52,12 @@ class Connection(Struct, frozen=True):
     """Which service an app uses.
 
     Attributes:
-        connection_string: one, several, or None for what the environment says.
-        transport: how REST calls travel; None: over httpx.
+        connection_string: one, several, a function that gives them, or None for what the environment says.
+        transport: how REST calls travel; None: directly.
         overrides_all: whether it counts for the hubs that name another connection setting, too.
     """
 
-    connection_string: str | Sequence[str] | None = None
+    connection_string: Setting | Source = None
     transport: Transport | None = None
     overrides_all: bool = False
 
@@ -70,7 +71,10 @@ class UpstreamApp(Starlette):
     Args:
         hubs: what to serve.
         connection_string: one, or several (an endpoint each, or more keys of one); default: the setting
-            ``AzureSignalRConnectionString`` and its companions from the environment, read when first needed.
+            ``AzureSignalRConnectionString`` and its companions from the environment, read when first needed. Or a
+            function that gives them: see ``ServiceClient``.
+        credential: proves who we are to endpoints without an access key; see ``ServiceClient``. Upstream calls then
+            need ``upstream_keys``.
         upstream_keys: keys that verify upstream calls, beside those of the connection string.
         path: where upstream calls come to, behind any prefix. Without parameters the headers alone decide.
         path_check: ``"off"`` stops comparing the path with the headers.
@@ -85,6 +89,7 @@ class UpstreamApp(Starlette):
         insecure: serve calls without looking at their signature. For experiments on loopback only.
         health: also serve ``/healthz`` and ``/readyz``.
         seal_key: signs the claims of our negotiate; default: a key derived from the access key.
+        protocols, enc_hook, router: see ``ServiceClient``.
         http_client: an httpx client to call the service with: proxies, client certificates, mocks.
         routes, middleware, lifespan: as in Starlette, for what else the app serves.
 
@@ -98,7 +103,8 @@ class UpstreamApp(Starlette):
     def __init__(
         self,
         *hubs: Hub,
-        connection_string: str | Sequence[str] | None = None,
+        connection_string: Setting | Source = None,
+        credential: Credential | None = None,
         upstream_keys: Sequence[str] = (),
         path: str = DEFAULT_PATTERN,
         path_check: Literal["on", "off"] = "on",
@@ -113,6 +119,9 @@ class UpstreamApp(Starlette):
         insecure: bool = False,
         health: bool = False,
         seal_key: str | None = None,
+        protocols: Sequence[str] = ("json",),
+        enc_hook: Callable[[Any], Any] | None = None,
+        router: Router | None = None,
         http_client: "httpx.AsyncClient | None" = None,
         routes: Sequence[BaseRoute] = (),
         middleware: Sequence[Middleware] | None = None,
@@ -137,7 +146,11 @@ class UpstreamApp(Starlette):
         self._application = application
         self._connection = Connection(connection_string)
         self._upstream_keys = tuple(upstream_keys)
+        self._credential = credential
         self._seal_key = seal_key
+        self._protocols = protocols
+        self._enc_hook = enc_hook
+        self._router = router
         self._http_client = http_client
         self._clients: dict[str, ServiceClient] = {}  # by setting, as the next
         self._services: dict[str, Service] = {}
@@ -251,18 +264,9 @@ class UpstreamApp(Starlette):
         """
         return self._client_of(hub).hub(_whole_name(hub, name))
 
-    def client_access(self, hub: Hub, identity: Identity, *, name: str | None = None) -> ClientAccess:
+    async def client_access(self, hub: Hub, identity: Identity, *, name: str | None = None) -> ClientAccess:
         """URL and token for a client; see ``Hub.client_access``."""
-        endpoints = self._client_of(hub).endpoints
-        endpoints.require_keys()
-        return client_access(
-            identity,
-            endpoint=endpoints.first,
-            hub=_whole_name(hub, name),
-            application=self._application,
-            seal_key=self._seal_key,
-            now=time.time(),
-        )
+        return await self.hub(hub, name=name).client_access(identity)
 
     async def aclose(self) -> None:
         """Close the connections to the service. The app can go on: they are opened again when needed."""
@@ -290,9 +294,17 @@ class UpstreamApp(Starlette):
             given = self._connection.connection_string if setting == DEFAULT_SETTING else None
             self._clients[setting] = ServiceClient(
                 endpoints=Endpoints.load(
-                    given, environ=os.environ, name=setting, upstream_keys=self._upstream_keys
+                    given,
+                    environ=os.environ,
+                    name=setting,
+                    upstream_keys=self._upstream_keys,
+                    credential=self._credential,
                 ),
                 application=self._application,
+                seal_key=self._seal_key,
+                protocols=self._protocols,
+                enc_hook=self._enc_hook,
+                router=self._router,
                 transport=self._connection.transport,
                 http_client=self._http_client,
             )
@@ -303,11 +315,10 @@ class UpstreamApp(Starlette):
         setting = self._setting_of(hub)
         if setting not in self._services:
             client = self._client_of(hub)
-            own = [key for endpoint in client.endpoints.all for key in endpoint.keys]
             self._services[setting] = Service(
                 verify=_verify_nothing(client.endpoints) if self.insecure else client.endpoints.verify,
-                unsealer=Unsealer([self._seal_key] if self._seal_key else own),
-                hub_client=lambda name, origin: client.hub(name, origin=origin),
+                unsealer=Unsealer([self._seal_key] if self._seal_key else lambda: client.endpoints.seal_keys),
+                hub_client=lambda name, origin: client.hub(name, origin=origin.url if origin else ""),
             )
         return self._services[setting]
 

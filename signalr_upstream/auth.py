@@ -106,13 +106,19 @@ def sign_connection(connection_id: str, keys: Sequence[str]) -> str:
     return ",".join(f"sha256={digest.hex()}" for digest in digests)
 
 
-def encode_token(claims: Mapping[str, Any], key: str) -> str:
+def encode_token(claims: Mapping[str, Any], key: str, *, key_id: str | None = None) -> str:
     """Sign ``claims``, in their order, as a JWT (HS256, header ``{"alg":"HS256","typ":"JWT"}``).
+
+    Args:
+        key_id: becomes ``kid``, by which the service finds a temporary key.
 
     Raises:
         ValueError: the key counts as none.
     """
-    return _jws().encode(msgspec.json.encode(dict(claims)), _usable(key), algorithm=_ALGORITHM)
+    headers = None if key_id is None else {"kid": key_id}
+    return _jws().encode(
+        msgspec.json.encode(dict(claims)), _usable(key), algorithm=_ALGORITHM, headers=headers
+    )
 
 
 def decode_token(

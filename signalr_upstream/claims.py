@@ -12,7 +12,7 @@ import math
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from threading import Lock
 from typing import Any, Self
@@ -36,6 +36,8 @@ SEAL_LABEL = b"signalr-upstream\0sealed identity\0v1"
 MAX_TOKEN_LENGTH = 4096
 #: Seconds of a token's life: what 32 bits hold, so that no reader of ``exp`` overflows.
 MAX_LIFETIME = 2**31 - 1
+#: Unix seconds of the year 9999, the last that .NET knows.
+MAX_TIME = 253402300799
 #: Opened seals that are remembered: one a connected user is enough.
 MAX_CACHED_SEALS = 1024
 #: Different seals in one header that are looked at; an honest header has one.
@@ -66,6 +68,11 @@ class Identity:
         claims: one value or several a name. They come back as ``ctx.claims``. Claims give rights: do not use
             one to take rights away, since a client can make its own claims be ignored.
         lifetime: seconds for which the token can be used to connect; an open connection outlives it.
+        expires_at: Unix seconds at which the login behind it ends: the token ends with it, if not before.
+        close_on_expiration: the service closes the connection at ``expires_at``, or where there is none, when the
+            token ends.
+        detailed_errors: the service tells the client more about its errors.
+        diagnostic: the service traces the messages of this client.
 
     Raises:
         IdentityError: no token can be made for it. The text names the claim and never shows a value.
@@ -75,6 +82,10 @@ class Identity:
     _: KW_ONLY
     claims: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     lifetime: float = 3600.0
+    expires_at: float | None = None
+    close_on_expiration: bool = False
+    detailed_errors: bool = False
+    diagnostic: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.user_id, str) or not self.user_id:
@@ -83,14 +94,31 @@ class Identity:
             raise IdentityError("the user id has control characters")
         if not 0 < self.lifetime <= MAX_LIFETIME:  # so NaN is refused too
             raise IdentityError(f"the lifetime is not between 0 and {MAX_LIFETIME} seconds")
+        if self.expires_at is not None and not 0 < self.expires_at <= MAX_TIME:
+            raise IdentityError("expires_at is no time in Unix seconds")
         object.__setattr__(self, "claims", _check_claims(self.claims))
 
     @classmethod
     def anonymous(
-        cls, *, claims: Mapping[str, str | Sequence[str]] | None = None, lifetime: float = 3600.0
+        cls,
+        *,
+        claims: Mapping[str, str | Sequence[str]] | None = None,
+        lifetime: float = 3600.0,
+        expires_at: float | None = None,
+        close_on_expiration: bool = False,
+        detailed_errors: bool = False,
+        diagnostic: bool = False,
     ) -> Self:
         """A client without a user."""
-        identity = cls("anonymous", claims=claims or {}, lifetime=lifetime)
+        identity = cls(
+            "anonymous",
+            claims=claims or {},
+            lifetime=lifetime,
+            expires_at=expires_at,
+            close_on_expiration=close_on_expiration,
+            detailed_errors=detailed_errors,
+            diagnostic=diagnostic,
+        )
         for name in identity.claims:
             if name in _USER_ID_CLAIMS:
                 raise IdentityError(f"the service would take the claim {name!r} as the user id")
@@ -147,6 +175,8 @@ def client_access(
     hub: str,
     application: str = "",
     seal_key: str | None = None,
+    signing_key: str | None = None,
+    key_id: str | None = None,
     now: float,
 ) -> ClientAccess:
     """Make the URL and the token with which a client connects to the service.
@@ -157,29 +187,36 @@ def client_access(
         hub: hub name; the service compares it in lower case.
         application: the service's multi-tenant prefix, joined to the hub with ``_``.
         seal_key: signs the seal instead of the endpoint's first key.
+        signing_key: signs the token instead of the endpoint's first key; a temporary one has a ``key_id``.
         now: Unix time in seconds.
 
     Raises:
         NoKeysError: the endpoint has no key.
         InvalidNameError: a hub or application name that the service does not take.
-        IdentityError: the token is over 4096 characters; names the longest claim.
+        IdentityError: the token is over 4096 characters (names the longest claim), or the login has ended.
     """
     # A hub name may come from a client's URL, and it becomes part of the audience.
     check_name("hub", hub)
     if application:
         check_name("application", application)
-    if not endpoint.keys:
+    signing_key = signing_key or next(iter(endpoint.keys), None)
+    if signing_key is None:
         raise NoKeysError(unusable_keys_reason([endpoint]))
     full_hub = f"{application}_{hub}".lower() if application else hub.lower()
     issued = int(now)
-    claims = _token_claims(identity)
-    claims[SEAL_CLAIM] = seal(identity.user_id, identity.claims, seal_key or endpoint.keys[0])
+    expires = issued + math.ceil(identity.lifetime)
+    if identity.expires_at is not None:
+        expires = min(expires, int(identity.expires_at))
+        if expires <= now:
+            raise IdentityError("expires_at is over: the login behind this identity has ended")
+    claims = _token_claims(identity, ends=identity.expires_at or expires)
+    claims[SEAL_CLAIM] = seal(identity.user_id, identity.claims, seal_key or signing_key)
     claims["nbf"] = issued
-    claims["exp"] = issued + math.ceil(identity.lifetime)
+    claims["exp"] = expires
     claims["iat"] = issued
     # The audience is compared as text: unescaped, from Endpoint= and without port, whatever the URL is.
     claims["aud"] = f"{endpoint.audience}/client/?hub={full_hub}"
-    token = encode_token(claims, endpoint.keys[0])
+    token = encode_token(claims, signing_key, key_id=key_id)
     if len(token) > MAX_TOKEN_LENGTH:
         raise IdentityError(
             f"the client token has {len(token)} characters, over {MAX_TOKEN_LENGTH}; {_longest(identity)}"
@@ -202,14 +239,17 @@ class Unsealer:
     """Opens seals that were made with one of ``keys``; remembers those it has opened. Safe between threads.
 
     Args:
-        keys: access keys or seal keys; with none at all there are never any claims.
+        keys: access keys or seal keys, or a function that gives them, since they may change; with none at all
+            there are never any claims.
 
     Raises:
         ValueError: a key counts as none.
     """
 
-    def __init__(self, keys: Sequence[str]) -> None:
-        self._keys = [_derive(key) for key in keys]
+    def __init__(self, keys: Sequence[str] | Callable[[], Sequence[str]]) -> None:
+        self._ask = keys if callable(keys) else None
+        self._given = () if callable(keys) else tuple(keys)
+        self._keys = [_derive(key) for key in self._given]
         self._opened: OrderedDict[str, tuple[str | None, Claims]] = OrderedDict()
         self._lock = Lock()
 
@@ -227,11 +267,20 @@ class Unsealer:
             The claims as issued. None at all when there is no valid seal of this user, and also when there
             are two different ones: an older seal, smuggled in through a display name, must not win.
         """
+        self._follow_keys()
         candidates = set(_CANDIDATE.findall(claims_header))
         if len(candidates) > MAX_CANDIDATES:
             return Claims()
         opened = [found for text in candidates if (found := self._open(text)) and found[0] == user_id]
         return opened[0][1] if len(opened) == 1 else Claims()
+
+    def _follow_keys(self) -> None:
+        if self._ask is None or (keys := tuple(self._ask())) == self._given:
+            return
+        with self._lock:
+            self._given = keys
+            self._keys = [_derive(key) for key in keys]
+            self._opened.clear()  # what a key has sealed that is none any more is worth nothing
 
     def _open(self, text: str) -> tuple[str | None, Claims] | None:
         with self._lock:
@@ -285,11 +334,18 @@ def _check_claims(claims: Mapping[Any, Any]) -> dict[str, tuple[str, ...]]:
     return checked
 
 
-def _token_claims(identity: Identity) -> dict[str, Any]:
-    """Name the claims as the service wants them, in the order of Microsoft's SDK."""
+def _token_claims(identity: Identity, *, ends: float) -> dict[str, Any]:
+    """Name the claims as the service wants them, in the order of Microsoft's SDK and with its spellings."""
     named: dict[str, list[str]] = {}
     if identity.user_id is not None:
         named["asrs.s.uid"] = [identity.user_id]
+    if identity.diagnostic:
+        named["asrs.s.dc"] = ["true"]
+    if identity.detailed_errors:
+        named["asrs.s.derror"] = ["True"]
+    if identity.close_on_expiration:
+        named["asrs.s.coae"] = ["true"]
+        named["asrs.s.aeo"] = [str(int(ends))]
     for name, values in _check_claims(identity.claims).items():
         for value in values:
             # Only one sub is legal in a token; the service knows the others under this name.

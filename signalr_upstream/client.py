@@ -1,23 +1,27 @@
 """The output client: messages to clients, groups, users and connections, through the service's REST API."""
 
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
+from .access_keys import AccessKeys
+from .claims import ClientAccess, Identity, client_access
 from .commands import Command
-from .connection_string import Endpoint
 from .default_transport import DefaultTransport
 from .delivery import TIMEOUT, TOTAL_TIMEOUT, Delivery, Request
-from .endpoints import Endpoints
-from .errors import ServiceError, UnavailableError
+from .endpoints import Endpoints, Setting, Source
+from .entra import Credential
+from .errors import ConfigurationError, ServiceError, UnavailableError
 from .hub_calls import HubCalls
 from .memberships import Connections, Groups, Users
 from .protocol import rest
 from .protocol.rest_bodies import BodyEncoder
 from .protocol.rest_paths import HubPaths
+from .router import DefaultRouter, Router
 from .targets import Clients, closing
 from .transport import Transport
 
@@ -32,13 +36,18 @@ class ServiceClient:
     """The REST API of the configured SignalR service; safe to share between tasks and event loops.
 
     Args:
-        connection_string: one, or several for several endpoints; None for what the environment says
-            (``AzureSignalRConnectionString`` and its relatives).
+        connection_string: one, or several for several endpoints or keys; None for what the environment says
+            (``AzureSignalRConnectionString`` and its relatives). Or a function that gives one or several: it is
+            asked again every 60 seconds, in a thread, and after the service has refused our token.
+        credential: proves who we are to endpoints without an access key: any object with ``get_token(scope)``, plain
+            or async, as those of azure-identity.
+        router: which of several endpoints a client or a call goes to.
         endpoints: endpoints that are loaded already, in place of a connection string.
         application: prefix of all hubs, where applications share one service.
         protocols: ``("json",)``, which the service converts for MessagePack clients, or
             ``("json", "messagepack")``: then bytes, timestamps and integers reach MessagePack clients as they are.
         enc_hook: makes something msgspec can encode out of what it cannot.
+        seal_key: signs the claims of client tokens; default: a key derived from the access key.
         transport: how requests travel, if not directly.
         http_client: an ``httpx.AsyncClient`` to use (proxy, certificates, mocks). It stays yours to close.
         timeout: seconds for each attempt of a request.
@@ -53,9 +62,12 @@ class ServiceClient:
 
     def __init__(
         self,
-        connection_string: str | Sequence[str] | None = None,
+        connection_string: Setting | Source = None,
         *,
+        credential: Credential | None = None,
         endpoints: Endpoints | None = None,
+        router: Router | None = None,
+        seal_key: str | None = None,
         application: str = "",
         protocols: Sequence[str] = ("json",),
         enc_hook: Callable[[Any], Any] | None = None,
@@ -70,15 +82,20 @@ class ServiceClient:
         self._application = application
         self._api_version = api_version
         self._bodies = BodyEncoder(protocols, enc_hook=enc_hook)
-        self.endpoints = (
-            Endpoints.load(connection_string, environ=os.environ) if endpoints is None else endpoints
-        )
+        if endpoints is None:
+            endpoints = Endpoints.load(connection_string, environ=os.environ, credential=credential)
+        self.endpoints = endpoints
+        self._router = router or DefaultRouter()
+        self._seal_key = seal_key
         if transport is None and http_client is not None:
             from .httpx_transport import HttpxTransport  # noqa: PLC0415 - see there
 
             transport = HttpxTransport(http_client)
         self._transport = transport or DefaultTransport()
-        self._delivery = Delivery(self._transport, timeout=timeout, total_timeout=total_timeout)
+        self._delivery = Delivery(
+            self.endpoints, self._transport, timeout=timeout, total_timeout=total_timeout
+        )
+        self._access_keys = AccessKeys(self._delivery, api_version=api_version)
         self._hubs: dict[tuple[str, str], HubClient] = {}
 
     def __repr__(self) -> str:
@@ -94,17 +111,16 @@ class ServiceClient:
         """Close the connections to the service that this client has opened in the running event loop."""
         await self._transport.aclose()
 
-    def hub(self, name: str, *, origin: Endpoint | None = None) -> "HubClient":
+    def hub(self, name: str, *, origin: str = "") -> "HubClient":
         """What can be done with one hub.
 
         Args:
-            origin: the endpoint that the connections talked about belong to; None to ask all.
+            origin: ``url`` of the endpoint that the connections talked about belong to; "" to ask all.
 
         Raises:
             InvalidNameError: not a hub name that the service takes.
         """
-        key = (name, "" if origin is None else origin.url)
-        hub = self._hubs.get(key)
+        hub = self._hubs.get((name, origin))
         if hub is None:
             paths = HubPaths(name, application=self._application, api_version=self._api_version)
             calls = HubCalls(
@@ -114,11 +130,33 @@ class ServiceClient:
                 delivery=self._delivery,
                 bodies=self._bodies,
                 origin=origin,
+                router=self._router,
             )
-            hub = HubClient(calls)
+            hub = HubClient(calls, self)
             if len(self._hubs) < MAX_HUBS:
-                self._hubs[key] = hub
+                self._hubs[name, origin] = hub
         return hub
+
+    async def client_access(self, hub: str, identity: Identity) -> ClientAccess:
+        """URL and token for a client; see ``HubClient.client_access``."""
+        endpoints = self.endpoints.for_sending
+        endpoint = self._router.negotiate(self._delivery.health.well(endpoints), hub=hub, identity=identity)
+        if not endpoint.keys and self._seal_key is None:
+            raise ConfigurationError(
+                "seal_key is missing: with Entra ID there is no access key to sign the claims of clients with. "
+                "Give a secret of 32 bytes or more, the same in every worker"
+            )
+        signing = await self._access_keys.of(endpoint)
+        return client_access(
+            identity,
+            endpoint=endpoint,
+            hub=hub,
+            application=self._application,
+            seal_key=self._seal_key or endpoint.keys[0],
+            signing_key=signing.key,
+            key_id=signing.key_id,
+            now=time.time(),
+        )
 
     async def health(self) -> bool:
         """Whether every endpoint says that it is well.
@@ -126,7 +164,7 @@ class ServiceClient:
         Raises:
             ServiceError: one does not answer as the service does.
         """
-        request = Request(rest.HEALTH, rest.HEALTH.path, f"?api-version={self._api_version}")
+        request = Request(rest.HEALTH, rest.HEALTH.path, f"?api-version={self._api_version}", idempotent=True)
         for endpoint in self.endpoints.all:
             try:
                 await self._delivery.make(endpoint, request)
@@ -146,9 +184,10 @@ class HubClient:
         connections: single connections.
     """
 
-    def __init__(self, calls: HubCalls) -> None:
+    def __init__(self, calls: HubCalls, service: ServiceClient) -> None:
         self.calls = calls
         self.name = calls.name
+        self._service = service
 
     def __repr__(self) -> str:
         return f"<HubClient {self.name}>"
@@ -172,6 +211,16 @@ class HubClient:
     def connections(self) -> Connections:
         """Single connections."""
         return Connections(self.calls)
+
+    async def client_access(self, identity: Identity) -> ClientAccess:
+        """What a client needs to connect: the service's URL and a token.
+
+        Raises:
+            IdentityError: no token can be made for this identity.
+            ConfigurationError: Entra ID without a ``seal_key``.
+            ServiceError: with Entra ID, no temporary key could be had.
+        """
+        return await self._service.client_access(self.name, identity)
 
     async def close_all(self, *, excluding: Iterable[str] = (), reason: str | None = None) -> None:
         """Close every connection of the hub.

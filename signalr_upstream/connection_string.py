@@ -10,10 +10,11 @@ No clock, no network, and the environment is an argument. No error text and no `
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import msgspec
 
+from .credentials import credential_of
 from .errors import ConnectionStringError
 
 #: The access key of Microsoft's emulator. It is public, so it is taken for loopback endpoints only.
@@ -36,6 +37,7 @@ _IDENTITY_SETTINGS = frozenset(
         "credential",
         "clientid",
         "clientsecret",
+        "clientcert",
         "tenantid",
     ]
 )
@@ -50,10 +52,12 @@ _PROPERTIES = frozenset(
         "serverendpoint",
         "authtype",
         "clientid",
+        "clientsecret",
+        "clientcert",
+        "clientcertpath",
         "tenantid",
     ]
 )
-_IDENTITY_TYPES = frozenset(("azure", "azure.msi", "azure.app", "aad"))
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # ${X} $(X) {{X}} #{X}# <X> %X% @Microsoft.KeyVault(X): what stays where a tool filled in nothing.
 _PLACEHOLDER = re.compile(
@@ -79,6 +83,7 @@ class Endpoint(msgspec.Struct, frozen=True):
         name: the endpoint's name in the configuration, often empty.
         primary: clients are sent to primary endpoints as long as there is one.
         key_problem: why the first key that was left out is none; empty when no key was left out.
+        credential: gives Entra ID tokens in place of keys (``get_token(scope)``), or None.
     """
 
     url: str
@@ -88,6 +93,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     name: str = ""
     primary: bool = True
     key_problem: str = ""
+    credential: Any = None
 
     @property
     def audience(self) -> str:
@@ -119,19 +125,23 @@ def is_loopback(host: str) -> bool:
     return address.is_loopback if address.version == 4 else address == ipaddress.IPv6Address("::1")
 
 
-def parse_connection_string(text: str) -> Endpoint:
+def parse_connection_string(text: str, *, credential: Any = None) -> Endpoint:
     """Parse ``Endpoint=https://...;AccessKey=...;Version=1.0;``.
 
     Property names ignore case, names and values are trimmed, a value may contain ``=``, what has no ``=`` is
     ignored. A key that counts as none (and the emulator's key for an endpoint that is not loopback) is left
     out: the endpoint then has no ``keys`` and its ``key_problem`` says why.
 
+    With ``AuthType=`` azure, azure.msi, azure.app or aad there are no keys but a credential, whatever else is said.
+
+    Args:
+        credential: what an endpoint without an access key is given.
+
     Raises:
-        ConnectionStringError: the string cannot be used, or asks for an identity instead of an access key.
+        ConnectionStringError: the string cannot be used.
     """
     properties = _split_properties(text)
-    if properties.get("authtype", "").lower() in _IDENTITY_TYPES:
-        _refuse_identity("AuthType=")
+    named = credential_of(properties)
     version = properties.get("version")
     if version is not None and not _VERSION.fullmatch(version):
         # A forgotten semicolon puts the key into the version, so only what is short and plain is shown.
@@ -141,9 +151,11 @@ def parse_connection_string(text: str) -> Endpoint:
     if "port" in properties:
         location = location._replace(port=_parse_port(properties["port"]))
     url = location.origin
-    if "accesskey" not in properties:
-        raise ConnectionStringError("accesskey is required.")
-    key = properties["accesskey"]
+    if named is None and credential is None and "accesskey" not in properties:
+        raise ConnectionStringError(
+            "accesskey is required. (Or AuthType=azure, or credential=, for an Entra identity.)"
+        )
+    key = "" if named is not None else properties.get("accesskey", "")
     problem = _key_problem(key)
     if not problem and key == EMULATOR_KEY and not is_loopback(location.host):
         problem = "is the emulator's well-known key, which only loopback endpoints may use"
@@ -152,12 +164,17 @@ def parse_connection_string(text: str) -> Endpoint:
         keys=() if problem else (key,),
         client_url=_parse_base(properties, "clientEndpoint", default=url),
         server_url=_parse_base(properties, "serverEndpoint", default=url),
-        key_problem=problem,
+        key_problem="" if named is not None or "accesskey" not in properties else problem,
+        credential=named if named is not None else None if not problem else credential,
     )
 
 
 def load_endpoints(
-    setting: str | Sequence[str] | None = None, *, environ: Mapping[str, str], name: str = DEFAULT_SETTING
+    setting: str | Sequence[str] | None = None,
+    *,
+    environ: Mapping[str, str],
+    name: str = DEFAULT_SETTING,
+    credential: Any = None,
 ) -> tuple[Endpoint, ...]:
     """Find the endpoints in a setting, or else in the environment, and merge those with one URL.
 
@@ -165,7 +182,9 @@ def load_endpoints(
         setting: one connection string or several; None: look into ``environ``. A blank one is left out.
         environ: environment variables; their names ignore case, and ``:`` may stand for ``__``.
         name: the variable to look for. For the default name also the ASP.NET Core names, the secondary
-            connection string and ``Azure__SignalR__Endpoints__<Name>[__Primary|__Secondary]``.
+            connection string and ``Azure__SignalR__Endpoints__<Name>[__Primary|__Secondary]``. Instead of a
+            connection string there may be ``<name>__serviceUri`` and what stands beside it for an identity.
+        credential: gives Entra ID tokens for endpoints that have no access key.
 
     Returns:
         One endpoint a URL, keys in the order found; of what else differs, the first entry's. ``()`` when
@@ -175,9 +194,9 @@ def load_endpoints(
         ConnectionStringError: see `parse_connection_string`.
     """
     if setting is None:
-        return _merge(_read_environment(environ, name))
+        return _merge(_read_environment(environ, name, credential))
     settings = [setting] if isinstance(setting, str) else setting
-    return _merge(parse_connection_string(text) for text in settings if text.strip())
+    return _merge(parse_connection_string(text, credential=credential) for text in settings if text.strip())
 
 
 def unusable_keys_reason(endpoints: Sequence[Endpoint]) -> str:
@@ -274,13 +293,7 @@ def _parse_base(properties: Mapping[str, str], name: str, *, default: str) -> st
     return location.origin + location.path
 
 
-def _refuse_identity(where: str) -> NoReturn:
-    raise ConnectionStringError(
-        f"{where} asks for a Microsoft Entra identity, which is not supported yet: use an AccessKey."
-    )
-
-
-def _read_environment(environ: Mapping[str, str], name: str) -> Iterator[Endpoint]:
+def _read_environment(environ: Mapping[str, str], name: str, credential: Any) -> Iterator[Endpoint]:
     variables = {
         variable.replace(":", "__").lower(): value for variable, value in environ.items() if value.strip()
     }
@@ -289,16 +302,38 @@ def _read_environment(environ: Mapping[str, str], name: str) -> Iterator[Endpoin
     forms = [form.lower() for n in names for form in (n, f"ConnectionStrings__{n}", f"CUSTOMCONNSTR_{n}")]
     main = next((variables[form] for form in forms if form in variables), None)
     if main is not None:
-        yield parse_connection_string(main)
+        yield parse_connection_string(main, credential=credential)
     elif f"{name.lower()}__serviceuri" in variables:
-        _refuse_identity(f"{name}__serviceUri")
+        yield _of_service_uri(f"{name.lower()}__", variables, credential)
     if name == DEFAULT_SETTING:
         if secondary := variables.get(_SECONDARY_SETTING.lower()):
-            yield parse_connection_string(secondary)
-        yield from _read_named_endpoints(environ)
+            yield parse_connection_string(secondary, credential=credential)
+        yield from _read_named_endpoints(variables, environ, credential)
 
 
-def _read_named_endpoints(environ: Mapping[str, str]) -> Iterable[Endpoint]:
+def _of_service_uri(prefix: str, variables: Mapping[str, str], credential: Any) -> Endpoint:
+    """An endpoint that is configured by single settings, as Azure Functions name them."""
+    own = {
+        variable.removeprefix(prefix): value
+        for variable, value in variables.items()
+        if variable.startswith(prefix)
+    }
+    url = _parse_url(own["serviceuri"], f"{prefix}serviceUri").origin
+    kind = "azure.app" if own.keys() & {"clientsecret", "clientcert"} else "azure"
+    if own.get("credential", "").lower() in ("managedidentity", "managedidentitycredential"):
+        kind = "azure.msi"
+    return Endpoint(
+        url=url,
+        keys=(),
+        client_url=_parse_base(own, "clientEndpoint", default=url),
+        server_url=_parse_base(own, "serverEndpoint", default=url),
+        credential=credential_of(own | {"authtype": kind}) if credential is None else credential,
+    )
+
+
+def _read_named_endpoints(
+    variables: Mapping[str, str], environ: Mapping[str, str], credential: Any
+) -> Iterable[Endpoint]:
     """Read ``Azure__SignalR__Endpoints__<Name>[__Primary|__Secondary]``: primaries first, then by name."""
     found = []
     for variable, value in environ.items():
@@ -307,12 +342,13 @@ def _read_named_endpoints(environ: Mapping[str, str]) -> Iterable[Endpoint]:
             continue
         *names, last = path[len(_ENDPOINTS_PREFIX) :].split("__")
         if names and last.lower() in _IDENTITY_SETTINGS:
-            if last.lower() == "serviceuri":
-                _refuse_identity(variable)
-            continue
-        if last.lower() not in ("primary", "secondary"):
-            names.append(last)
-        endpoint = parse_connection_string(value)
+            if last.lower() != "serviceuri":
+                continue
+            endpoint = _of_service_uri(path.lower().removesuffix("serviceuri"), variables, credential)
+        else:
+            endpoint = parse_connection_string(value, credential=credential)
+            if last.lower() not in ("primary", "secondary"):
+                names.append(last)
         primary = last.lower() != "secondary"
         found.append(msgspec.structs.replace(endpoint, name=":".join(names), primary=primary))
     return sorted(found, key=lambda endpoint: (not endpoint.primary, endpoint.name))
@@ -327,5 +363,6 @@ def _merge(entries: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
                 first,
                 keys=tuple(dict.fromkeys(first.keys + entry.keys)),
                 key_problem=first.key_problem or entry.key_problem,
+                credential=first.credential or entry.credential,
             )
     return tuple(merged.values())

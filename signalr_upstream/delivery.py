@@ -10,7 +10,11 @@ from msgspec import Struct
 
 from .auth import TokenCache
 from .connection_string import Endpoint
-from .errors import ConnectError, DeliveryUnknown, ServiceError
+from .endpoints import Endpoints
+from .entra import EntraToken
+from .errors import ConnectError, DeliveryUnknown, ServiceError, UnauthorizedError
+from .health import Health
+from .protocol import rest
 from .protocol.rest import Operation
 from .protocol.rest_errors import refusal
 from .repeating import may_repeat, repeat
@@ -26,11 +30,16 @@ TOTAL_TIMEOUT: Final = 30.0
 """Seconds for a call with all its attempts and the waits between them."""
 
 
+LOOK_TIMEOUT: Final = 2.0
+"""Seconds for an endpoint to say that it is well."""
+
+
 class Request(Struct, frozen=True):
     """What is asked of an endpoint, built and checked.
 
     Attributes:
         idempotent: made twice it does no more than once. True of all that is no send.
+        names: of the group, user or connection, raw, in the order of the path.
     """
 
     operation: Operation
@@ -39,6 +48,7 @@ class Request(Struct, frozen=True):
     body: bytes = b""
     content_type: str = ""
     idempotent: bool = False
+    names: tuple[str, ...] = ()
 
 
 class Delivery:
@@ -50,12 +60,20 @@ class Delivery:
     """
 
     def __init__(
-        self, transport: Transport, *, timeout: float = TIMEOUT, total_timeout: float = TOTAL_TIMEOUT
+        self,
+        endpoints: Endpoints,
+        transport: Transport,
+        *,
+        timeout: float = TIMEOUT,
+        total_timeout: float = TOTAL_TIMEOUT,
     ) -> None:
-        self.transport = transport
+        self.health = Health(self._is_well)
+        self._endpoints = endpoints
+        self._transport = transport
         self._timeout = timeout
         self._total_timeout = total_timeout
         self._tokens = TokenCache()
+        self._entra: dict[str, EntraToken] = {}  # by url
 
     async def make(self, endpoint: Endpoint, request: Request, *, timeout: float | None = None) -> Answer:
         """Make one call; every way to fail is a ServiceError that names the operation.
@@ -68,6 +86,11 @@ class Delivery:
         each = timeout or self._timeout
         try:
             return await self._attempt(endpoint, request, each)
+        except UnauthorizedError as error:
+            fresh = await self._after_refusal(endpoint, error)
+            if fresh is None:
+                raise
+            return await self._attempt(fresh, request, each)
         except ServiceError as error:
             if not may_repeat(error, idempotent=request.idempotent):
                 raise
@@ -98,12 +121,16 @@ class Delivery:
 
     async def _attempt(self, endpoint: Endpoint, request: Request, timeout: float) -> Answer:
         operation = request.operation
-        token = self._tokens.rest_token(endpoint, request.path, now=time.time())
+        token = (
+            self._tokens.rest_token(endpoint, request.path, now=time.time())
+            if endpoint.keys
+            else await self._entra_token(endpoint).get()
+        )
         headers = [("Authorization", f"Bearer {token}")]
         if request.content_type:
             headers.append(("Content-Type", request.content_type))
         try:
-            answer = await self.transport.request(
+            answer = await self._transport.request(
                 operation.method,
                 endpoint.server_url,
                 request.path + request.query,
@@ -112,11 +139,49 @@ class Delivery:
                 timeout=timeout,
             )
         except (ConnectError, DeliveryUnknown) as error:
+            self.health.failed(endpoint)
             error.operation = operation.name
             raise
+        if answer.status in _DOWN:
+            self.health.failed(endpoint)
+        else:
+            self.health.answered(endpoint)
         if not 200 <= answer.status < 300:
             raise refusal(operation, answer.status, answer.headers, answer.body)
         return answer
 
+    def _entra_token(self, endpoint: Endpoint) -> EntraToken:
+        token = self._entra.get(endpoint.url)
+        if token is None:
+            token = self._entra[endpoint.url] = EntraToken(endpoint.credential)
+        return token
 
+    async def _after_refusal(self, endpoint: Endpoint, error: UnauthorizedError) -> Endpoint | None:
+        """Our token was refused, so nothing was done. Where there is another one by now, the endpoint to try it at."""
+        if endpoint.keys:
+            return await self._endpoints.after_refusal(endpoint)
+        # The service had not heard of the key of a token that was good: it may have by the next one.
+        if _UNKNOWN_KEY in str(error):
+            self._entra_token(endpoint).forget()
+            return endpoint
+        return None
+
+    async def _is_well(self, endpoint: Endpoint) -> bool:
+        """Ask an endpoint for its health, which needs no token."""
+        try:
+            answer = await self._transport.request(
+                rest.HEALTH.method,
+                endpoint.server_url,
+                f"{rest.HEALTH.path}?api-version={rest.API_VERSION}",
+                (),
+                b"",
+                timeout=LOOK_TIMEOUT,
+            )
+        except (ConnectError, DeliveryUnknown):
+            return False
+        return 200 <= answer.status < 300
+
+
+_DOWN: Final = (502, 503, 504)
+_UNKNOWN_KEY: Final = "signature key was not found"
 _NOT_MADE = ServiceError("not made")

@@ -36,6 +36,7 @@
         ├── TooLargeError                    413: more than 1 MB
         ├── ThrottledError                   429: too many messages or connections
         ├── UnavailableError                 5xx
+        ├── CredentialError                  no Entra ID token could be had: nothing was sent
         ├── ConnectError                     nothing was sent: no connection to the service
         ├── DeliveryUnknown                  sent, but what became of it is not known: it may have been delivered
         ├── ClientInvocationError            the client that was invoked answered with an error
@@ -265,6 +266,10 @@ class ThrottledError(ServiceError):
 
 class UnavailableError(ServiceError):
     """5xx or 408: the service failed."""
+
+
+class CredentialError(ServiceError):
+    """The credential gave no Entra ID token: nothing was sent."""
 
 
 class ConnectError(ServiceError):

@@ -35,7 +35,9 @@ class Connector(Protocol):
 
     def hub(self, hub: "Hub", *, name: str | None = None) -> HubClient: ...
 
-    def client_access(self, hub: "Hub", identity: Identity, *, name: str | None = None) -> ClientAccess: ...
+    async def client_access(
+        self, hub: "Hub", identity: Identity, *, name: str | None = None
+    ) -> ClientAccess: ...
 
 
 current_app: ContextVar[Connector] = ContextVar("signalr_upstream_current_app")
@@ -246,4 +248,4 @@ class Hub:
         connector = self._connector()
         if connector is None:
             raise ConfigurationError(f"hub {self.name!r} is in no app: pass it to UpstreamApp(...) first")
-        return connector.client_access(self, identity, name=name)
+        return await connector.client_access(self, identity, name=name)

@@ -11,6 +11,7 @@ from .protocol import rest
 from .protocol.rest import Operation
 from .protocol.rest_bodies import BodyEncoder
 from .protocol.rest_paths import HubPaths
+from .router import Router
 from .transport import Answer
 
 Query = Sequence[tuple[str, str]]
@@ -20,7 +21,7 @@ class HubCalls:
     """What ``client``, ``targets`` and ``memberships`` make their calls with.
 
     Args:
-        origin: the endpoint that the connections talked about belong to; None to ask all.
+        origin: ``url`` of the endpoint that the connections talked about belong to; "" to ask all.
     """
 
     def __init__(
@@ -31,7 +32,8 @@ class HubCalls:
         endpoints: Endpoints,
         delivery: Delivery,
         bodies: BodyEncoder,
-        origin: Endpoint | None,
+        origin: str,
+        router: Router,
     ) -> None:
         self.name = name
         self.bodies = bodies
@@ -39,11 +41,12 @@ class HubCalls:
         self._endpoints = endpoints
         self._delivery = delivery
         self._origin = origin
+        self._router = router
 
     def prepare(
         self,
         operation: Operation,
-        names: Sequence[str] = (),
+        names: tuple[str, ...] = (),
         *,
         query: Query = (),
         body: bytes = b"",
@@ -77,7 +80,7 @@ class HubCalls:
             PartialDelivery: several endpoints, and not all took it.
             ServiceError: the one there was failed.
         """
-        endpoints = self.concerned(request.operation)
+        endpoints = self.concerned(request)
         if len(endpoints) == 1:
             await self._delivery.make(endpoints[0], request)
         else:
@@ -96,11 +99,18 @@ class HubCalls:
         if not requests:
             return
         operation = next(iter(requests.values())).operation
-        endpoints = self.concerned(operation)
-        calls = [(endpoint, request) for request in requests.values() for endpoint in endpoints]
-        outcomes = iter(await self._delivery.make_all(calls))
+        concerned = {name: self.concerned(request) for name, request in requests.items()}
+        outcomes = iter(
+            await self._delivery.make_all(
+                [
+                    (endpoint, requests[name])
+                    for name, endpoints in concerned.items()
+                    for endpoint in endpoints
+                ]
+            )
+        )
         failures: dict[str, ServiceError] = {}
-        for name, request in requests.items():
+        for name, endpoints in concerned.items():
             errors = {
                 endpoint.url: outcome
                 for endpoint in endpoints
@@ -108,9 +118,9 @@ class HubCalls:
             }
             if len(errors) < len(endpoints):
                 # A connection lives at one endpoint: the others may well not know it.
-                errors = {url: e for url, e in errors.items() if not is_absence(request.operation, e)}
+                errors = {url: e for url, e in errors.items() if not is_absence(operation, e)}
             failures |= {(name if len(requests) > 1 else url): error for url, error in errors.items()}
-        total = len(requests) if len(requests) > 1 else len(endpoints)
+        total = len(requests) if len(requests) > 1 else len(next(iter(concerned.values())))
         _raise_failures(operation, failures, total=total)
 
     async def ask(self, operation: Operation, *names: str, query: Query = (), body: bytes = b"") -> bool:
@@ -120,7 +130,7 @@ class HubCalls:
             False if the service says that there is no such connection, user or group.
         """
         request = self.prepare(operation, names, query=query, body=body)
-        endpoints = self.concerned(operation)
+        endpoints = self.concerned(request)
         if len(endpoints) == 1:
             return await self._ask_one(endpoints[0], request)
         outcomes = await self._delivery.make_all([(endpoint, request) for endpoint in endpoints])
@@ -141,7 +151,7 @@ class HubCalls:
         Raises:
             ServiceError: none does, or one failed.
         """
-        *others, last = self.concerned(request.operation)
+        *others, last = self.concerned(request)
         for endpoint in others:
             try:
                 return await self._delivery.make(endpoint, request, timeout=timeout)
@@ -163,15 +173,25 @@ class HubCalls:
             return False
         return True
 
-    def concerned(self, operation: Operation) -> Sequence[Endpoint]:
+    def concerned(self, request: Request) -> Sequence[Endpoint]:
         """The endpoints that a call goes to.
 
         Raises:
             NoKeysError: one has no usable key, or there is none at all.
+            ConfigurationError: the endpoint of the connection is gone from the configuration.
         """
-        if self._origin is not None and "{connection}" in operation.path:
-            return (self._origin,)
-        return self._endpoints.for_sending
+        endpoints = self._endpoints.for_sending
+        if len(endpoints) == 1:
+            return endpoints
+        operation = request.operation
+        if self._origin and "{connection}" in operation.path:
+            return (self._endpoints.at(self._origin),)
+        return self._router.send(
+            self._delivery.health.well(endpoints),
+            hub=self.name,
+            operation=operation.name,
+            names=request.names,
+        )
 
 
 def is_absence(operation: Operation, error: Any) -> bool:

@@ -17,7 +17,14 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from .claims import Identity
-from .errors import ConfigurationError, ConnectionStringError, HubError, InvalidNameError, NoKeysError
+from .errors import (
+    ConfigurationError,
+    ConnectionStringError,
+    HubError,
+    InvalidNameError,
+    NoKeysError,
+    ServiceError,
+)
 from .hub import Connector, Hub, Negotiator, current_app
 from .reply import problem
 
@@ -55,7 +62,7 @@ class Negotiate:
             )
         try:
             identity = await _identity(hub.negotiator, request)
-            access = self._app.client_access(hub, identity, name=name)
+            access = await self._app.client_access(hub, identity, name=name)
         except HubError as error:
             return _problem(403, str(error))
         except HTTPException as error:
@@ -65,6 +72,9 @@ class Negotiate:
         except (NoKeysError, ConnectionStringError) as error:
             logger.error("negotiate answered 503: %s", error)
             return _problem(503, str(error))
+        except ServiceError as error:
+            logger.error("negotiate answered 503: %s", error)
+            return _problem(503, "no token can be made at the moment; try again")
         except Exception:
             logger.exception("the negotiate function of hub %r failed", hub.name)
             return _problem(500, "the negotiate function failed; its log says why")

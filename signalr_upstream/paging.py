@@ -44,7 +44,7 @@ def group_connections(
 
 
 async def _all_pages(calls: HubCalls, first: Request, left: int | None) -> AsyncIterator[GroupConnection]:
-    for endpoint in calls.concerned(first.operation):
+    for endpoint in calls.concerned(first):
         request = first
         while True:
             page = _page(await calls.make(endpoint, request))

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from signalr_upstream import Context, Hub, UpstreamApp, role
+from signalr_upstream import Context, Hub, Identity, UpstreamApp, role
+from signalr_upstream.connection_string import Endpoint
 from signalr_upstream.errors import ConfigurationError, ConnectionStringError, NoKeysError
 
 from .support import (
@@ -105,13 +107,31 @@ async def test_readyz_tells_draining_and_missing_keys() -> None:
 # --- several endpoints and hubs ---
 
 
-async def test_client_access_is_for_the_first_endpoint() -> None:
-    from signalr_upstream import Identity
+class West:
+    """A router that sends clients to the last endpoint."""
 
+    def negotiate(self, endpoints: Sequence[Endpoint], *, hub: str, identity: Identity) -> Endpoint:
+        assert (hub, identity.user_id) == ("chat", "ann")
+        return endpoints[-1]
+
+    def send(
+        self, endpoints: Sequence[Endpoint], *, hub: str, operation: str, names: Sequence[str]
+    ) -> Sequence[Endpoint]:
+        return endpoints
+
+
+async def test_a_router_says_where_clients_connect() -> None:
     hub = Hub("chat")
-    app = UpstreamApp(hub, connection_string=[OTHER_CONNECTION_STRING, CONNECTION_STRING])
+    app = UpstreamApp(
+        hub,
+        connection_string=[CONNECTION_STRING, OTHER_CONNECTION_STRING],
+        router=West(),
+        http_client=RestService().client,
+    )
 
-    assert app.client_access(hub, Identity("ann")).url.startswith("https://other.service.signalr.net/")
+    assert (await app.client_access(hub, Identity("ann"))).url.startswith(
+        "https://other.service.signalr.net/"
+    )
 
 
 async def test_one_hub_cannot_be_reached_with_the_keys_of_another(monkeypatch: pytest.MonkeyPatch) -> None:

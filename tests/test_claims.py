@@ -3,6 +3,7 @@ import hmac
 import json
 from typing import Any
 
+import jwt
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -434,3 +435,76 @@ def test_nothing_here_shows_a_value_a_user_id_a_token_or_a_key() -> None:
     assert access.url in repr(access)
     assert access.access_token not in repr(access.__rich_repr__())
     assert EMULATOR_KEY not in repr(ENDPOINT)
+
+
+# --- options of an identity ---
+
+
+def payload_of(identity: Identity, **options: Any) -> dict[str, Any]:
+    token: dict[str, Any] = jwt.decode(
+        access_of(identity, **options).access_token, options={"verify_signature": False}
+    )
+    return token
+
+
+def test_the_token_ends_with_the_login_behind_it() -> None:
+    assert payload_of(Identity("ann", lifetime=60, expires_at=NOW + 3600))["exp"] == NOW + 60
+    assert payload_of(Identity("ann", lifetime=3600, expires_at=NOW + 60.9))["exp"] == NOW + 60
+
+
+@pytest.mark.parametrize("expires_at", [NOW, NOW - 1, NOW + 0.5])
+def test_a_login_that_has_ended_gets_no_token(expires_at: float) -> None:
+    with pytest.raises(IdentityError, match="has ended"):
+        access_of(Identity("ann", expires_at=expires_at))
+
+
+@pytest.mark.parametrize("expires_at", [0, -1, float("nan"), float("inf"), 10**15])
+def test_what_is_no_time_is_refused(expires_at: float) -> None:
+    with pytest.raises(IdentityError, match="no time in Unix seconds"):
+        Identity("ann", expires_at=expires_at)
+
+
+# The spellings of Microsoft's SDK: rest-and-management.md, 3.2.
+def test_the_services_own_claims_are_spelt_as_microsofts_sdk_spells_them() -> None:
+    everything = Identity(
+        "ann", expires_at=NOW + 60, close_on_expiration=True, detailed_errors=True, diagnostic=True
+    )
+
+    named = [(name, value) for name, value in payload_of(everything).items() if name.startswith("asrs.")]
+
+    assert named == [
+        ("asrs.s.uid", "ann"),
+        ("asrs.s.dc", "true"),
+        ("asrs.s.derror", "True"),
+        ("asrs.s.coae", "true"),
+        ("asrs.s.aeo", "1700000060"),
+    ]
+
+
+def test_without_a_login_of_its_own_a_connection_is_closed_when_the_token_ends() -> None:
+    payload = payload_of(Identity.anonymous(lifetime=60, close_on_expiration=True))
+
+    assert (payload["asrs.s.coae"], payload["asrs.s.aeo"]) == ("true", "1700000060")
+
+
+def test_a_temporary_key_is_named_in_the_tokens_header() -> None:
+    access = access_of(Identity("ann"), signing_key=SECOND_KEY, key_id="t-1")
+
+    assert jwt.get_unverified_header(access.access_token) == {"alg": "HS256", "typ": "JWT", "kid": "t-1"}
+    jwt.decode(
+        access.access_token,
+        SECOND_KEY,
+        algorithms=["HS256"],
+        options={"verify_aud": False, "verify_iat": False, "verify_exp": False, "verify_nbf": False},
+    )
+
+
+def test_seals_follow_keys_that_change() -> None:
+    keys = [KEY]
+    unsealer = Unsealer(lambda: keys)
+    header = claims_header(access_of(Identity("ann", claims={"role": ["admin"]})))
+    assert unsealer.unseal(header, "ann") == {"role": ("admin",)}
+
+    keys[:] = [SECOND_KEY]
+
+    assert unsealer.unseal(header, "ann") == {}

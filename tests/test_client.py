@@ -35,7 +35,10 @@ Reply = int | tuple[int, str] | Exception
 
 
 class Service:
-    """A transport that records requests and answers with what ``reply`` says: a status, with an error code."""
+    """A transport that records requests and answers with what ``reply`` says: a status, with an error code.
+
+    Looks at the health of several endpoints come when they like, and are answered well and forgotten.
+    """
 
     def __init__(self, reply: Callable[[str, str], Reply] = lambda method, url: 202) -> None:
         self.reply = reply
@@ -53,6 +56,8 @@ class Service:
         timeout: float,
     ) -> Answer:
         url = base + target
+        if method == "HEAD" and target.startswith("/api/health"):
+            return Answer(200, [], b"")
         self.requests.append((method, url, dict(headers), body))
         reply = self.reply(method, url)
         if isinstance(reply, Exception):
@@ -169,7 +174,7 @@ async def test_the_users_httpx_client_is_used_and_not_closed() -> None:
 async def test_closing_the_client_closes_its_transport() -> None:
     service = Service()
     async with ServiceClient(EAST, transport=service) as client:
-        assert client.endpoints.first.url == "https://east.example"
+        assert client.endpoints.all[0].url == "https://east.example"
 
     assert service.closed
 
@@ -413,7 +418,7 @@ async def test_users_groups_and_all_go_to_every_endpoint() -> None:
 async def test_what_belongs_to_a_connection_goes_to_its_origin_alone() -> None:
     service = Service()
     client = ServiceClient([EAST, WEST], transport=service)
-    hub = client.hub("chat", origin=client.endpoints.all[1])
+    hub = client.hub("chat", origin=client.endpoints.all[1].url)
 
     await hub.groups.add("g", connection_id="c")
     await hub.clients.connection("c").send("t")
@@ -448,9 +453,7 @@ async def test_an_endpoint_that_is_down_is_named() -> None:
         await hub.users.remove_from_group("u", group="g")
     assert (list(caught.value.errors), caught.value.delivered) == (["https://east.example"], 1)
 
-    with pytest.raises(PartialDelivery) as caught:
-        await hub.clients.all.send("t")
-    assert list(caught.value.errors) == ["https://east.example"]
+    await hub.clients.all.send("t")  # it was down several times in a row, and is left out
 
 
 async def test_a_connection_that_no_endpoint_knows_is_an_error_for_sends() -> None:

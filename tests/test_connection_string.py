@@ -11,6 +11,7 @@ from signalr_upstream.connection_string import (
     parse_connection_string,
     unusable_keys_reason,
 )
+from signalr_upstream.credentials import NamedCredential
 from signalr_upstream.errors import ConnectionStringError
 
 KEY = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGH"
@@ -64,7 +65,10 @@ def test_endpoint_and_audience_are_what_microsoft_makes_of_them(text: str, url: 
             "@Microsoft.KeyVault(SecretUri=https://v.vault.azure.net/secrets/s;x)",
             "Connection string missing required properties endpoint. It is an unexpanded placeholder.",
         ),
-        ("Endpoint=https://aaa;Version=1.0", "accesskey is required."),
+        (
+            "Endpoint=https://aaa;Version=1.0",
+            "accesskey is required. (Or AuthType=azure, or credential=, for an Entra identity.)",
+        ),
         (
             "Endpoint=https://aaa;endpoint=https://bbb",
             "Duplicate properties found in connection string: endpoint.",
@@ -132,10 +136,63 @@ def test_a_url_that_is_not_plain_http_is_refused(name: str, value: str) -> None:
     assert str(caught.value) == f"Invalid value for {name} property, it must be a valid URI."
 
 
-@pytest.mark.parametrize("auth_type", ["azure", "azure.msi", "AZURE.APP", "aad"])
-def test_an_identity_instead_of_a_key_is_refused_even_beside_a_key(auth_type: str) -> None:
-    with pytest.raises(ConnectionStringError, match="Entra identity, which is not supported yet"):
-        parse_connection_string(f"Endpoint=https://aaa;AuthType={auth_type};AccessKey={KEY}")
+# The rows of Microsoft's parser: rest-and-management.md, 4.3 and 6.5.
+@pytest.mark.parametrize(
+    ("properties", "credential"),
+    [
+        ("AuthType=azure", NamedCredential("default")),
+        ("AuthType=azure;ClientId=c", NamedCredential("default", "c")),
+        ("AuthType=Azure.MSI", NamedCredential("managed")),
+        ("AuthType=azure.msi;clientId=c", NamedCredential("managed", "c")),
+        ("authtype=azure.app;clientId=c;tenantId=t;clientSecret=s", NamedCredential("secret", "c", "t", "s")),
+        ("authtype=aad;clientId=c;tenantId=t;clientSecret=s", NamedCredential("secret", "c", "t", "s")),
+        (
+            "authtype=azure.app;clientId=c;tenantId=t;clientCert=p",
+            NamedCredential("certificate", "c", "t", "p"),
+        ),
+        (
+            "authtype=azure.app;clientId=c;tenantId=t;clientCertPath=p",
+            NamedCredential("certificate", "c", "t", "p"),
+        ),
+        ("AuthType=aad", NamedCredential("managed")),
+        ("AuthType=aad;clientId=c", NamedCredential("managed", "c")),
+        ("AuthType=aad;tenantId=t", NamedCredential("managed")),
+    ],
+)
+def test_an_auth_type_asks_for_a_credential_and_for_no_key(properties: str, credential: object) -> None:
+    endpoint = parse_connection_string(f"Endpoint=https://aaa;{properties};AccessKey={KEY}")
+
+    assert endpoint.credential == credential
+    assert endpoint.keys == ()
+    assert endpoint.key_problem == ""
+
+
+@pytest.mark.parametrize(
+    ("properties", "missing"),
+    [
+        ("AuthType=azure.app", "clientId"),
+        ("AuthType=azure.app;clientId=c", "tenantId"),
+        ("AuthType=azure.app;clientId=c;tenantId=t", "clientSecret or clientCert"),
+        ("AuthType=aad;clientId=c;tenantId=t", "clientSecret or clientCert"),
+    ],
+)
+def test_an_auth_type_without_what_it_needs_is_refused_with_microsofts_text(
+    properties: str, missing: str
+) -> None:
+    with pytest.raises(ConnectionStringError) as caught:
+        parse_connection_string(f"Endpoint=https://aaa;{properties}")
+
+    assert str(caught.value) == f"Connection string missing required properties {missing}."
+
+
+def test_a_given_credential_is_for_endpoints_without_a_key() -> None:
+    given = NamedCredential("default")
+
+    assert parse_connection_string("Endpoint=https://aaa;Version=1.0", credential=given).credential is given
+    assert parse_connection_string("Endpoint=https://aaa;AccessKey=", credential=given).credential is given
+    assert (
+        parse_connection_string(f"Endpoint=https://aaa;AccessKey={KEY}", credential=given).credential is None
+    )
 
 
 def test_any_other_auth_type_means_the_access_key() -> None:
@@ -309,12 +366,33 @@ def test_named_endpoints_have_names_and_primaries_come_first() -> None:
     ]
 
 
+@pytest.mark.parametrize("prefix", ["AzureSignalRConnectionString", "Azure__SignalR__Endpoints__east"])
 @pytest.mark.parametrize(
-    "variable", ["AzureSignalRConnectionString__serviceUri", "Azure__SignalR__Endpoints__east__serviceUri"]
+    ("settings", "credential"),
+    [
+        ({}, NamedCredential("default")),
+        ({"credential": "managedidentity"}, NamedCredential("managed")),
+        ({"credential": "managedidentity", "clientId": "c"}, NamedCredential("managed", "c")),
+        (
+            {"clientId": "c", "tenantId": "t", "clientSecret": "s"},
+            NamedCredential("secret", "c", "t", "s"),
+        ),
+    ],
 )
-def test_an_identity_in_the_environment_is_refused_by_its_name(variable: str) -> None:
-    with pytest.raises(ConnectionStringError, match=f"{variable} asks for a Microsoft Entra identity"):
-        load_endpoints(environ={variable: "https://aaa"})
+def test_an_identity_in_the_environment_is_an_endpoint_with_a_credential(
+    prefix: str, settings: dict[str, str], credential: object
+) -> None:
+    settings = {"serviceUri": "https://AAA/", "clientEndpoint": "https://edge/x/"} | settings
+
+    (endpoint,) = load_endpoints(environ={f"{prefix}__{name}": value for name, value in settings.items()})
+
+    assert (endpoint.url, endpoint.client_url, endpoint.server_url) == (
+        "https://aaa",
+        "https://edge/x",
+        "https://aaa",
+    )
+    assert endpoint.credential == credential
+    assert endpoint.name == ("" if prefix == "AzureSignalRConnectionString" else "east")
 
 
 def test_nothing_configured_says_what_to_set() -> None:

@@ -198,7 +198,7 @@ async def test_identities_made_by_the_app_come_back_through_it() -> None:
     async def go(ctx: Context) -> list[str | None]:
         return [ctx.user_id, *ctx.claims["role"]]
 
-    app = UpstreamApp(hub, connection_string=[OTHER_CONNECTION_STRING, CONNECTION_STRING])
+    app = UpstreamApp(hub, connection_string=OTHER_CONNECTION_STRING)
     access = await hub.client_access(Identity("ann", claims={"role": ["admin", "x"]}))
     token = jwt.decode(access.access_token, OTHER_KEY, algorithms=["HS256"], options={"verify_aud": False})
     claims = f"role: admin, role: x, {SEAL_CLAIM}: {token[SEAL_CLAIM]}"

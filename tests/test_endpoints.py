@@ -1,9 +1,12 @@
+import asyncio
+import logging
+
 import pytest
 
 from signalr_upstream.auth import sign_connection
-from signalr_upstream.connection_string import EMULATOR_KEY
-from signalr_upstream.endpoints import Endpoints
-from signalr_upstream.errors import NoKeysError, SignatureError
+from signalr_upstream.connection_string import EMULATOR_KEY, load_endpoints
+from signalr_upstream.endpoints import ASK_EVERY, Endpoints
+from signalr_upstream.errors import ConfigurationError, NoKeysError, SignatureError
 
 A, B, C = "a" * 44, "b" * 44, "c" * 44
 EAST = f"Endpoint=https://east.service.signalr.net;AccessKey={A};"
@@ -17,7 +20,7 @@ def signed(key: str) -> bytes:
 def test_the_key_that_signed_names_the_endpoint() -> None:
     endpoints = Endpoints.load([EAST, WEST], environ={})
 
-    assert endpoints.first.url == "https://east.service.signalr.net"
+    assert endpoints.all[0].url == "https://east.service.signalr.net"
     assert endpoints.verify(signed(A), b"c1") is endpoints.all[0]
     assert endpoints.verify(signed(B), b"c1") is endpoints.all[1]
 
@@ -38,7 +41,7 @@ def test_a_second_key_of_the_same_endpoint_is_good_while_keys_rotate() -> None:
     endpoints = Endpoints.load([EAST, rotated], environ={})
 
     assert len(endpoints.all) == 1
-    assert endpoints.verify(signed(B), b"c1") is endpoints.first
+    assert endpoints.verify(signed(B), b"c1") is endpoints.all[0]
 
 
 def test_a_key_that_two_endpoints_share_names_neither() -> None:
@@ -51,9 +54,9 @@ def test_an_upstream_key_verifies_and_names_an_only_endpoint() -> None:
     one = Endpoints.load(EAST, environ={}, upstream_keys=[C])
     two = Endpoints.load([EAST, WEST], environ={}, upstream_keys=[C, A])
 
-    assert one.verify(signed(C), b"c1") is one.first
+    assert one.verify(signed(C), b"c1") is one.all[0]
     assert two.verify(signed(C), b"c1") is None
-    assert two.verify(signed(A), b"c1") is two.first
+    assert two.verify(signed(A), b"c1") is two.all[0]
 
 
 def test_upstream_keys_alone_are_enough_to_serve() -> None:
@@ -62,7 +65,7 @@ def test_upstream_keys_alone_are_enough_to_serve() -> None:
     endpoints.require_keys()
     assert endpoints.verify(signed(C), b"c1") is None
     with pytest.raises(NoKeysError, match="connection string"):
-        _ = endpoints.first
+        _ = endpoints.for_sending
 
 
 @pytest.mark.parametrize("key", ["", "${KEY}", "short"])
@@ -78,9 +81,9 @@ def test_with_no_real_key_nothing_is_verified(key: str) -> None:
 def test_the_environment_is_read_where_no_setting_is_given() -> None:
     environ = {"AzureSignalRConnectionString": EAST, "OtherConnection": WEST}
 
-    assert Endpoints.load(environ=environ).first.url == "https://east.service.signalr.net"
+    assert Endpoints.load(environ=environ).all[0].url == "https://east.service.signalr.net"
     assert (
-        Endpoints.load(environ=environ, name="OtherConnection").first.url
+        Endpoints.load(environ=environ, name="OtherConnection").all[0].url
         == "https://west.service.signalr.net"
     )
 
@@ -99,7 +102,7 @@ def test_the_emulators_public_key_verifies_for_loopback_only(setting: str, serve
     endpoints = Endpoints.load(setting, environ={}, upstream_keys=[EMULATOR_KEY])
 
     if served:
-        assert endpoints.verify(signed(EMULATOR_KEY), b"c1") is endpoints.first
+        assert endpoints.verify(signed(EMULATOR_KEY), b"c1") is endpoints.all[0]
     else:
         with pytest.raises(SignatureError):
             endpoints.verify(signed(EMULATOR_KEY), b"c1")
@@ -108,3 +111,119 @@ def test_the_emulators_public_key_verifies_for_loopback_only(setting: str, serve
 def test_the_emulators_public_key_alone_is_no_key() -> None:
     with pytest.raises(NoKeysError):
         Endpoints.load(environ={}, upstream_keys=[EMULATOR_KEY]).require_keys()
+
+
+# --- keys that change ---
+
+
+class Vault:
+    """Where the connection string is kept: what it says now, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.text = EAST
+        self.asked = 0
+        self.error: Exception | None = None
+
+    def __call__(self) -> str:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return self.text
+
+
+class Rotation:
+    """Endpoints that ask a vault, with a clock that is only a number."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.vault = Vault()
+        ask = lambda: load_endpoints(self.vault(), environ={})  # noqa: E731
+        self.endpoints = Endpoints(ask(), ask=ask, clock=lambda: self.now)
+
+
+@pytest.mark.anyio
+async def test_a_function_is_asked_again_after_a_minute_and_what_it_says_counts() -> None:
+    rotation = Rotation()
+    rotation.vault.text = EAST.replace(A, B)
+    rotation.now += ASK_EVERY - 1
+    assert rotation.endpoints.verify(signed(A), b"c1") is not None
+    await rotation.endpoints.answered()
+    assert rotation.vault.asked == 1
+
+    rotation.now += 1
+    assert rotation.endpoints.for_sending
+    await rotation.endpoints.answered()
+
+    assert rotation.vault.asked == 2
+    assert rotation.endpoints.for_sending[0].keys == (B,)
+    assert rotation.endpoints.verify(signed(B), b"c1") is rotation.endpoints.all[0]
+    with pytest.raises(SignatureError):
+        rotation.endpoints.verify(signed(A), b"c1")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("broken", ["", "Endpoint=nonsense;", EAST.replace(A, "")])
+async def test_the_last_keys_count_while_the_function_gives_none(broken: str) -> None:
+    rotation = Rotation()
+    rotation.vault.text = broken
+    rotation.now += ASK_EVERY
+
+    rotation.endpoints.verify(signed(A), b"c1")
+    await rotation.endpoints.answered()
+
+    assert rotation.endpoints.verify(signed(A), b"c1") is not None
+
+
+@pytest.mark.anyio
+async def test_an_error_of_the_function_is_logged_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "signalr_upstream")
+    rotation = Rotation()
+    rotation.vault.error = OSError(f"cannot read {A}")
+    rotation.now += ASK_EVERY
+
+    assert rotation.endpoints.for_sending
+    await rotation.endpoints.answered()
+
+    assert "could not be read again (OSError)" in caplog.text
+    assert A not in caplog.text
+
+
+@pytest.mark.anyio
+async def test_a_refused_token_asks_at_most_once_a_second() -> None:
+    rotation = Rotation()
+    (used,) = rotation.endpoints.all
+    rotation.now += 1
+
+    assert await rotation.endpoints.after_refusal(used) is None
+    rotation.vault.text = EAST.replace(A, B)
+    assert await rotation.endpoints.after_refusal(used) is None
+    assert rotation.vault.asked == 2
+    rotation.now += 1
+    first, second = await asyncio.gather(
+        rotation.endpoints.after_refusal(used), rotation.endpoints.after_refusal(used)
+    )
+
+    assert rotation.vault.asked == 3
+    assert first is second
+    assert first is not None
+    assert first.keys == (B,)
+    assert await rotation.endpoints.after_refusal(used) is first  # it was refused with the old key
+
+
+@pytest.mark.anyio
+async def test_what_is_fixed_is_not_asked_for() -> None:
+    endpoints = Endpoints.load(EAST, environ={})
+
+    assert await endpoints.after_refusal(endpoints.all[0]) is None
+
+
+def test_a_setting_may_be_a_function_that_gives_several_strings() -> None:
+    endpoints = Endpoints.load(lambda: [EAST, EAST.replace(A, B), WEST.replace(B, C)], environ={})
+
+    assert [endpoint.keys for endpoint in endpoints.all] == [(A, B), (C,)]
+    assert endpoints.seal_keys == (A, B, C)
+
+
+def test_an_endpoint_that_is_gone_from_the_configuration_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match="no endpoint any more"):
+        Endpoints.load(EAST, environ={}).at("https://west.service.signalr.net")

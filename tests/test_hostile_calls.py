@@ -202,7 +202,7 @@ def guarded() -> UpstreamApp:
 
 def claims_of_token(app: UpstreamApp, identity: Identity) -> list[tuple[str, str]]:
     """The claims of a token, as the service hands them upstream: one a value."""
-    access = app.client_access(app.hubs[0], identity)
+    access = asyncio.run(app.client_access(app.hubs[0], identity))
     token: dict[str, Any] = jwt.decode(
         access.access_token, KEY, algorithms=["HS256"], options={"verify_aud": False, "verify_iat": False}
     )

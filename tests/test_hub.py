@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from signalr_upstream import Context, Hub, Identity, ServiceClient, UpstreamApp
+from signalr_upstream.client import Clients
 from signalr_upstream.errors import ConfigurationError, InvalidNameError, RegistrationError
-from signalr_upstream.protocol.rest import SEND_TO_ALL
-from signalr_upstream.targets import Clients
 
 from .support import (
     CONNECTION_STRING,
@@ -153,7 +152,7 @@ async def test_a_hub_in_no_app_sends_through_what_the_environment_says(
     hub = Hub("chat", connection="OtherConnection")
 
     assert isinstance(hub.clients, Clients)
-    assert hub._client().calls.concerned(SEND_TO_ALL)[0].url == "https://other.service.signalr.net"
+    assert hub._client()._service.endpoints.all[0].url == "https://other.service.signalr.net"
     with pytest.raises(ConfigurationError, match="in no app"):
         await hub.client_access(Identity("ann"))
 

@@ -209,7 +209,7 @@ async def test_client_access_serves_a_route_of_ones_own() -> None:
     UpstreamApp(hub, connection_string=CONNECTION_STRING).hub(hub)
     app = UpstreamApp(hub, connection_string=CONNECTION_STRING)
 
-    access = app.client_access(hub, Identity("ann"))
+    access = await app.client_access(hub, Identity("ann"))
 
     assert isinstance(access, ClientAccess)
     assert access.access_token not in repr(access)

@@ -1,0 +1,76 @@
+"""The key that client tokens are signed with: the access key, or with Entra ID a temporary one of the service's."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from .connection_string import Endpoint, counts_as_none
+from .delivery import Delivery, Request
+from .entra import Lasting, Renewed
+from .errors import ServiceError
+from .protocol import rest
+
+LIFETIME: Final = 90 * 60.0
+"""Seconds a temporary key is taken for good. The service changes its own every hour and takes old ones longer."""
+
+EARLY: Final = 35 * 60.0
+"""Seconds before its end in which the next one is fetched beside: each lives for 55 minutes, as in Microsoft's SDK."""
+
+
+class SigningKey(Struct, frozen=True):
+    """A key and, for a temporary one, the id by which the service finds it."""
+
+    key: str
+    key_id: str | None = None
+
+    def __repr__(self) -> str:
+        return f"SigningKey(key=<redacted>, key_id={self.key_id!r})"
+
+
+class _Answer(Struct):
+    key: str = msgspec.field(name="AccessKey")
+    key_id: str = msgspec.field(name="KeyId")
+
+
+class AccessKeys:
+    """Signing keys by endpoint; temporary ones are fetched with the first client token that needs one."""
+
+    def __init__(
+        self, delivery: Delivery, *, api_version: str, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._delivery = delivery
+        self._query = f"?api-version={api_version}"
+        self._clock = clock
+        self._temporary: dict[str, Renewed[SigningKey]] = {}  # by url
+
+    async def of(self, endpoint: Endpoint) -> SigningKey:
+        """The key for client tokens of ``endpoint``.
+
+        Raises:
+            ServiceError: no temporary key could be had.
+        """
+        if endpoint.keys:
+            return SigningKey(endpoint.keys[0])
+        renewed = self._temporary.get(endpoint.url)
+        if renewed is None:
+            renewed = Renewed(lambda: self._fetch(endpoint), early=EARLY, clock=self._clock)
+            self._temporary[endpoint.url] = renewed
+        return await renewed.get()
+
+    async def _fetch(self, endpoint: Endpoint) -> Lasting[SigningKey]:
+        request = Request(rest.ACCESS_KEY, rest.ACCESS_KEY.path, self._query, idempotent=True)
+        answer = await self._delivery.make(endpoint, request)
+        try:
+            found = msgspec.json.decode(answer.body, type=_Answer)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            found = _Answer("", "")
+        if counts_as_none(found.key) or not found.key_id:
+            raise ServiceError(
+                "access_key: the answer has no usable AccessKey and KeyId (is this the SignalR service?)",
+                operation="access_key",
+                status=answer.status,
+            )
+        return Lasting(SigningKey(found.key, found.key_id), self._clock() + LIFETIME)
