@@ -1,6 +1,7 @@
 """``signalr-upstream local``: a local SignalR service by itself, for an app that runs elsewhere."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,7 @@ def local(
     """
     try:
         from ..local import LocalService  # noqa: PLC0415 - needs the extra "local"
+        from .reloading import stop_on_signals  # noqa: PLC0415 - as does this
     except ModuleNotFoundError as exc:
         raise missing_extra(exc) from exc
 
@@ -85,7 +87,7 @@ def local(
         # What only concerns the service is called there as it is here.
         service = LocalService(upstream=_templates(upstream, config), keys=access_keys, **options)
         with local_service_log():
-            asyncio.run(_serve(service, record))
+            asyncio.run(_serve(service, record, stop_on_signals))
     except ConfigurationError as exc:
         raise click.ClickException(str(exc)) from exc
     except OSError as exc:
@@ -114,9 +116,9 @@ def _templates(upstream: str | None, config: Path | None) -> str | Path:
     return config or DEFAULT_UPSTREAM
 
 
-async def _serve(service: "LocalService", record: str | None) -> None:
-    from .reloading import stop_on_signals  # noqa: PLC0415 - needs the extra "local"
-
+async def _serve(
+    service: "LocalService", record: str | None, stop_on_signals: Callable[[], asyncio.Event]
+) -> None:
     stop = stop_on_signals()
     _write(service, record)  # that it cannot be written is to be known now
     async with service:

@@ -17,7 +17,7 @@ import click
 from watchfiles import PythonFilter, awatch
 
 from ..connection_string import DEFAULT_SETTING
-from ..local import LocalService
+from ..local import LocalService, server  # noqa: F401 - a missing extra is to be missed now
 
 # Seconds that upstream calls wait for an app that does not listen: longer than a restart takes.
 CONNECT_PATIENCE = 15.0

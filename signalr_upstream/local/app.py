@@ -251,7 +251,12 @@ class LocalService:
         if self._port is None:
             self._transport = InProcessTransport(self.asgi)
             return
-        from .server import Server  # noqa: PLC0415 - needs the extra "local"
+        try:
+            from .server import Server  # noqa: PLC0415 - needs the extra "local"
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(
+                f"a port needs {error.name}: python -m pip install 'signalr-upstream[local]', or do without: port=None"
+            ) from error
 
         server = Server(self.asgi, host=self._host, port=self._port)
         await server.start()

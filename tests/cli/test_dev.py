@@ -148,15 +148,16 @@ def test_a_default_port_that_is_taken_gives_way_and_a_chosen_one_does_not(
             pick_port("the app", port, fixed=True)
 
 
+@pytest.mark.parametrize("missing", ["websockets", "watchfiles"])
 @pytest.mark.parametrize("command", [["dev", "app"], ["local"]])
 def test_without_the_extra_the_way_to_install_it_is_told(
-    command: list[str], monkeypatch: pytest.MonkeyPatch
+    command: list[str], missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in [name for name in sys.modules if name.startswith("signalr_upstream.")]:
-        if module.split(".")[1] in ("local",) or module.endswith(".reloading"):
-            monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, "watchfiles", None)
-    monkeypatch.setitem(sys.modules, "signalr_upstream.local", None)
+    for module in ("signalr_upstream.local.server", "signalr_upstream.cli.reloading"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        package, _, name = module.rpartition(".")
+        monkeypatch.delattr(sys.modules[package], name, raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
 
     result = CliRunner().invoke(main, command)
 

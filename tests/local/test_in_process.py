@@ -376,7 +376,7 @@ async def test_the_extra_is_needed_for_a_port_only(chat: Chat, monkeypatch: pyte
     async with LocalService(chat.app, port=None) as service:
         client = await service.connect("chat")
         assert await client.invoke("echo", 1) == 1
-    with pytest.raises(ModuleNotFoundError):
+    with pytest.raises(ConfigurationError, match=r"pip install 'signalr-upstream\[local\]', or .* port=None"):
         await LocalService(chat.app).__aenter__()
 
 
