@@ -24,7 +24,7 @@ from ..protocol.messages import (
 )
 from ..protocol.path import DEFAULT_PATTERN
 from .app_transport import AppTransport
-from .attempts import Answer, Attempts, Post, UnreachableError
+from .attempts import Answer, Attempts, HttpTransport, Post, UnreachableError
 from .clock import SystemClock
 from .faults import Faults
 from .journal import Journal, UpstreamCall
@@ -38,10 +38,6 @@ TIMEOUT = 100.0
 NO_STREAM = (
     "Stream failed, the app did not take it: it answers 204, and sends the items through the REST API."
 )
-
-KEEP_ALIVE = 1.0
-"""Seconds that an idle connection to the app is kept: less than any server keeps it, since a POST that meets its end is
-not sent again."""
 
 MAX_EXCERPT = 300
 """Characters of an app's failing answer that are logged."""
@@ -108,10 +104,7 @@ class Upstream:
         self.rules = rules or Rules(IN_PROCESS if app is not None else ())
         if app is not None:
             transport = AppTransport(app)
-        # A bare transport: a client would log URLs, follow redirects with the signature, and use proxies.
-        self._transport = transport or httpx.AsyncHTTPTransport(
-            trust_env=False, limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE)
-        )
+        self._transport = transport or HttpTransport()
         self._keys = tuple(keys)
         self._lenient = lenient
         self._tokens = tokens or TokenIssuer(lambda: "http://localhost", journal.clock)

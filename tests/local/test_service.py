@@ -18,7 +18,7 @@ from signalr_upstream import Context, Hub, ServiceClient, UpstreamApp
 from signalr_upstream.auth import encode_token
 from signalr_upstream.connection_string import parse_connection_string
 from signalr_upstream.errors import ConfigurationError
-from signalr_upstream.local import LocalService, server
+from signalr_upstream.local import LocalService, app_transport, server
 from signalr_upstream.local import client_endpoint as module
 from signalr_upstream.local.server import HideQueries
 
@@ -240,6 +240,7 @@ async def test_the_end_does_not_wait_for_ever_for_the_app(
     chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LAST_CALLS", 0.01)
+    monkeypatch.setattr(app_transport, "GRACE", 0.01)
     chat.gate.clear()
     async with running(chat) as service:
         client = await connect(service)

@@ -188,10 +188,12 @@ class RecordedApp(httpx.AsyncBaseTransport):
         return httpx.Response(status, headers={"Location": LOCATION}, content=body)
 
 
-async def play(scenario: Row, *, lenient: bool) -> tuple[bytes, list[tuple[str, bytes]]]:
+async def play(
+    scenario: Row, service: LocalService, *, lenient: bool
+) -> tuple[bytes, list[tuple[str, bytes]]]:
     app = RecordedApp(scenario)
     upstream = Upstream(rules=RULES, keys=[EMULATOR_KEY], lenient=lenient, transport=app)
-    client = await connect(LocalService(clock=ManualClock()), protocol=None, upstream=upstream)
+    client = await connect(service, protocol=None, upstream=upstream)
     for data in scenario["in"]:
         if data is None:
             client.connection.disconnect()
@@ -207,9 +209,10 @@ async def play(scenario: Row, *, lenient: bool) -> tuple[bytes, list[tuple[str, 
 async def test_recorded_connections_are_the_same_with_all_that_is_between(lenient: bool) -> None:
     counts: collections.Counter[str] = collections.Counter()
     passed_on: set[str] = set()
+    service = LocalService(clock=ManualClock())
     for scenario in recorded():
         expected = b"".join(scenario["out"]), [(event, body) for event, body, *_ in scenario["calls"]]
-        ours = await play(scenario, lenient=lenient)
+        ours = await play(scenario, service, lenient=lenient)
         same = without_texts(*ours) == without_texts(*expected)
         for name, clients in scenario["of"].items():
             counts["equal" if same else "different"] += len(clients)
