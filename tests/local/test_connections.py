@@ -80,6 +80,57 @@ def test_a_user_joins_with_present_and_future_connections(hub: Hub[Client]) -> N
     assert hub.user_in_group("ann", "g", now=10_000_000)
 
 
+def test_a_membership_without_a_time_to_live_lasts_a_year(hub: Hub[Client]) -> None:
+    hub.user_join("bob", "g", ttl=None, now=100)
+
+    assert hub.user_in_group("bob", "g", now=100 + 365 * 86400 - 1)
+    assert not hub.user_in_group("bob", "g", now=100 + 365 * 86400)
+
+
+def test_joining_again_counts_anew(hub: Hub[Client]) -> None:
+    hub.user_join("bob", "g", ttl=10, now=100)
+    hub.user_join("bob", "g", ttl=10, now=105)
+    assert hub.user_in_group("bob", "g", now=114)
+
+    hub.user_join("bob", "g", ttl=0, now=114)
+    assert not hub.user_in_group("bob", "g", now=114)
+    assert hub.group("g") == [B]
+
+
+def test_of_groups_without_a_time_to_live_the_hundred_newest_are_kept(hub: Hub[Client]) -> None:
+    hub.user_join("bob", "limited", ttl=1000, now=0)
+    for index in range(100):
+        hub.user_join("bob", f"g{index}", ttl=None, now=index)
+    hub.user_join("bob", "g0", ttl=None, now=100)  # updated: g1 is the oldest now
+
+    hub.user_join("bob", "one more", ttl=None, now=101)
+
+    kept = hub.memberships("bob", now=101)
+    assert set(kept) == {"limited", "one more", "g0", *(f"g{index}" for index in range(2, 100))}
+    assert (kept["limited"].limited, kept["g0"].limited) == (True, False)
+    assert hub.group("g1") == [B], "who is connected stays"
+
+
+def test_a_page_of_a_group_is_in_the_order_of_ids(hub: Hub[Client]) -> None:
+    for name in ("d", "b", "a", "c"):
+        hub.join(name, "g")
+
+    assert hub.group_page("g", after="", size=2) == ([A, B], True)
+    assert hub.group_page("g", after="b", size=2) == ([C, D], False)
+    assert hub.group_page("g", after="d", size=2) == ([], False)
+    assert hub.group_page("x", after="", size=2) == ([], False)
+
+
+def test_the_groups_of_a_connection_are_known(hub: Hub[Client]) -> None:
+    hub.join("a", "g")
+    hub.user_join("ann", "h", ttl=None, now=0)
+    assert set(hub.groups_of("a")) == {"g", "h"}
+
+    hub.leave("a", "g")
+    assert set(hub.groups_of("a")) == {"h"}
+    assert not hub.groups_of("x")
+
+
 def test_an_offline_user_can_be_added(hub: Hub[Client]) -> None:
     # recorded: ug_add_offline_user, ug_exists_offline_get
     hub.user_join("eve", "g", ttl=None, now=0)
