@@ -3,7 +3,7 @@
 A driver takes commands as JSON lines on its standard input, ``{"call": 1, "do": "invoke", "target": "echo",
 "args": [1]}``, and tells on its standard output what a user of the library would notice::
 
-    {"event": "open"}
+    {"event": "open", "transport": "WebSockets", "negotiations": 1}
     {"event": "message", "message": ["newMessage", "hi"]}
     {"event": "answer", "call": 1, "result": [1]}    or    {"event": "answer", "call": 1, "error": "..."}
     {"event": "closed", "error": null}
@@ -59,13 +59,14 @@ class Driven(Process):
     def __init__(self, command: Sequence[str | Path], *, log: Path) -> None:
         self._calls: dict[int, Call] = {}
         self._messages: queue.Queue[list[Any]] = queue.Queue()
-        self._opened: queue.Queue[None] = queue.Queue()
+        self.opened: dict[str, Any] = {}  # what the client told of itself when it was connected
+        self._opened: queue.Queue[dict[str, Any]] = queue.Queue()
         self._closed: queue.Queue[str | None] = queue.Queue()
         super().__init__(command, log=log)
 
     def __enter__(self) -> Self:
         try:
-            self._opened.get(timeout=PATIENCE)
+            self.opened = self._opened.get(timeout=PATIENCE)
         except queue.Empty as error:
             self._fail(error)
         return self
@@ -78,7 +79,7 @@ class Driven(Process):
         event: dict[str, Any] = json.loads(line)
         match event:
             case {"event": "open"}:
-                self._opened.put(None)
+                self._opened.put(event)
             case {"event": "message", "message": message}:
                 self._messages.put(message)
             case {"event": "answer", "call": number}:
@@ -107,11 +108,15 @@ class Client(Driven):
         library: a name of ``LIBRARIES``.
         url: where it negotiates.
         methods: what the server may call.
+        transport: "WebSockets", "ServerSentEvents", "LongPolling", or for Node "fallback": it tries all of them, and
+            WebSockets fail.
     """
 
-    def __init__(self, library: str, url: str, methods: Sequence[str], *, log: Path) -> None:
+    def __init__(
+        self, library: str, url: str, methods: Sequence[str], *, log: Path, transport: str = "WebSockets"
+    ) -> None:
         command, protocol = LIBRARIES[library]
-        super().__init__([*command, url, protocol, *methods], log=log)
+        super().__init__([*command, url, protocol, transport, *methods], log=log)
 
     def start(self, target: str, *args: Any) -> Call:
         """Invoke a method, and go on without its answer."""
@@ -124,6 +129,10 @@ class Client(Driven):
     def send(self, target: str, *args: Any) -> None:
         """Call a method without asking for an answer."""
         self.command("send", target=target, args=args)
+
+    def stream(self, target: str, *args: Any) -> Any:
+        """The items of a stream, when it has ended."""
+        return self.command("stream", target=target, args=args).wait()
 
     def stop(self) -> None:
         """Leave as the library does."""

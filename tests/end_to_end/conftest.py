@@ -43,9 +43,9 @@ def connect(tmp_path: Path) -> Iterator[Connect]:
     """Connects clients; all of them are gone when the test ends."""
     with ExitStack() as clients:
 
-        def connect(library: str, url: str, *methods: str) -> Client:
+        def connect(library: str, url: str, *methods: str, transport: str = "WebSockets") -> Client:
             log = tmp_path / f"client-{len(os.listdir(tmp_path))}.log"
-            return clients.enter_context(Client(library, url, methods, log=log))
+            return clients.enter_context(Client(library, url, methods, log=log, transport=transport))
 
         yield connect
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,7 +26,9 @@ class Process:
 
     lifetime = 100.0  # seconds
 
-    def __init__(self, command: Sequence[str | Path], *, log: Path) -> None:
+    def __init__(
+        self, command: Sequence[str | Path], *, log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._command = [str(part) for part in command]
         self._log = log
         with log.open("ab") as errors:
@@ -37,7 +39,7 @@ class Process:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 encoding="utf-8",
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
                 start_new_session=True,
             )
         self._deadline = threading.Timer(self.lifetime, self._kill)
@@ -87,9 +89,12 @@ class Server(Process):
 
     lifetime = 300.0  # seconds: it serves all tests of a module
 
-    def __init__(self, *arguments: str | Path, url: str, log: Path) -> None:
+    def __init__(
+        self, *arguments: str | Path, url: str, log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.url = url
-        super().__init__([sys.executable, "-m", "signalr_upstream.cli", *arguments], log=log)
+        command = [sys.executable, "-m", "signalr_upstream.cli", *arguments]
+        super().__init__(command, log=log, environment=environment)
 
     def __enter__(self) -> Self:
         try:

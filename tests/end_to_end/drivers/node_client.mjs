@@ -1,16 +1,37 @@
 // The official JavaScript client, driven through standard input and output: see processes.py.
-// Arguments: URL of the hub, protocol (json | messagepack), then the methods the server may call.
+// Arguments: URL of the hub, protocol (json | messagepack), transport (WebSockets | ServerSentEvents | LongPolling |
+// fallback: all of them, where WebSockets fail), then the methods the server may call. What the server calls "ask" is
+// answered.
 
 import { createInterface } from "node:readline";
 
 import * as signalR from "@microsoft/signalr";
 import { MessagePackHubProtocol } from "@microsoft/signalr-protocol-msgpack";
 
-const [url, protocol, ...methods] = process.argv.slice(2);
+const [url, protocol, transport, ...methods] = process.argv.slice(2);
 const tell = (event) => process.stdout.write(JSON.stringify(event) + "\n");
 
+let negotiations = 0; // with the service
+class CountingHttpClient extends signalR.DefaultHttpClient {
+  send(request) {
+    negotiations += request.url.includes("/client/negotiate") ? 1 : 0;
+    return super.send(request);
+  }
+}
+
+class NoWebSocket {
+  constructor() {
+    throw new Error("there are no WebSockets here");
+  }
+}
+
+const logger = { log() {} };
+const options = { httpClient: new CountingHttpClient(logger), logger };
+if (transport === "fallback") options.WebSocket = NoWebSocket;
+else options.transport = signalR.HttpTransportType[transport];
+
 const connection = new signalR.HubConnectionBuilder()
-  .withUrl(url)
+  .withUrl(url, options)
   .withHubProtocol(protocol === "json" ? new signalR.JsonHubProtocol() : new MessagePackHubProtocol())
   .configureLogging(signalR.LogLevel.None)
   .build();
@@ -18,6 +39,7 @@ const connection = new signalR.HubConnectionBuilder()
 for (const method of methods) {
   connection.on(method, (...args) => tell({ event: "message", message: [method, ...args] }));
 }
+connection.on("ask", (...args) => ["answered", ...args]);
 connection.onclose((error) => tell({ event: "closed", error: error?.message ?? null }));
 
 const actions = {
@@ -42,7 +64,7 @@ const actions = {
 
 try {
   await connection.start();
-  tell({ event: "open" });
+  tell({ event: "open", transport: connection.connection.transport.constructor.name, negotiations });
 } catch (error) {
   tell({ event: "closed", error: error.message });
 }

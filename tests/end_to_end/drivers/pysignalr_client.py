@@ -1,6 +1,7 @@
 """pysignalr, driven through standard input and output: see processes.py.
 
-Arguments: URL of the hub, protocol (json | messagepack), then the methods the server may call.
+Arguments: URL of the hub, protocol (json | messagepack), transport (WebSockets: it has no other), then the methods
+the server may call. What the server calls "ask" is answered.
 """
 
 import asyncio
@@ -26,6 +27,20 @@ async def perform(client: SignalRClient, command: dict[str, Any]) -> None:
         else:
             tell(event="answer", call=command["call"], result=message.result)
 
+    if command["do"] == "stream":
+        items: list[Any] = []
+
+        async def next_item(item: Any) -> None:
+            items.append(item)
+
+        async def completed(_: Any) -> None:
+            tell(event="answer", call=command["call"], result=items)
+
+        async def failed(message: CompletionMessage) -> None:
+            tell(event="answer", call=command["call"], error=message.error)
+
+        await client.stream(command["target"], command["args"], next_item, completed, failed)
+        return
     on_invocation = answered if command["do"] == "invoke" else None
     await client.send(command["target"], command["args"], on_invocation)
 
@@ -52,6 +67,10 @@ async def main(url: str, protocol: str, methods: list[str]) -> None:
 
         client.on(method, received)
 
+    async def asked(arguments: list[Any]) -> list[Any]:
+        return ["answered", *arguments]
+
+    client.on("ask", asked)
     client.on_open(opened)
     client.on_error(answered_with_error)
     for method in methods:
@@ -72,4 +91,4 @@ async def main(url: str, protocol: str, methods: list[str]) -> None:
             await perform(client, command)
 
 
-asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3:]))
+asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[4:]))
