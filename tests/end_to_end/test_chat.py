@@ -86,7 +86,7 @@ def test_the_chat_says_why_it_refuses(ann: Client) -> None:
 def test_several_workers_serve_one_chat(
     connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = "a key for one test, of more than 32 bytes"
+    key = "a-key-for-one-test-of-more-than-32-bytes"
     port, service_port = free_port(), free_port()
     service = f"http://localhost:{service_port}"
     upstream = f"http://localhost:{port}/{{hub}}/{{category}}/{{event}}"
