@@ -89,7 +89,10 @@ def local(
         with local_service_log():
             asyncio.run(_serve(service, record, stop_on_signals))
     except ConfigurationError as exc:
-        raise click.ClickException(str(exc)) from exc
+        # Why a file was read that nobody named.
+        unnamed = config is None and str(exc).startswith(str(EMULATOR_SETTINGS))
+        why = ". It is read where neither --upstream nor --config is given." if unnamed else ""
+        raise click.ClickException(f"{exc}{why}") from exc
     except OSError as exc:
         raise click.ClickException(f"cannot listen on {host}:{options['port']}: {exc.strerror}") from exc
 

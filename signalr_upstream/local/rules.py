@@ -46,9 +46,18 @@ class Rules:
         return None
 
     def start(self) -> None:
-        """Begin to watch the settings file, if there is one."""
+        """Begin to watch the settings file, if there is one.
+
+        Raises:
+            ConfigurationError: what that needs is not installed.
+        """
         if self.path is not None and self._watching is None:
-            from watchfiles import awatch  # noqa: PLC0415 - needs the extra "local"
+            try:
+                from watchfiles import awatch  # noqa: PLC0415 - needs the extra "local"
+            except ModuleNotFoundError as error:
+                raise ConfigurationError(
+                    f"to watch {self.path} needs {error.name}: python -m pip install 'signalr-upstream[local]'"
+                ) from error
 
             name = self.path.name
             changes = awatch(  # of the folder: editors put a new file in the old one's place

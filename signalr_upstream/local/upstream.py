@@ -13,6 +13,7 @@ import msgspec
 import starlette.types as asgi
 
 from ..auth import sign_connection
+from ..errors import ConfigurationError
 from ..protocol import upstream as wire
 from ..protocol.messages import (
     CloseConnection,
@@ -206,12 +207,12 @@ class Upstream:
                 ),
             )
             url = template.expand(hub=caller.hub, category=category, event=event)
-        except ValueError as error:
+            if template.resource is not None:
+                headers.append((b"Authorization", f"Bearer {self._tokens.token(template.resource)}".encode()))
+        except (ValueError, ConfigurationError) as error:
             raise UnreachableError(f"it cannot be sent to the app: {error}") from None
         # h11 refuses spaces around a value, which mean nothing; claims end in one where the last of them is empty.
         headers = [(name, value.strip(b" \t")) for name, value in headers]
-        if template.resource is not None:
-            headers.append((b"Authorization", f"Bearer {self._tokens.token(template.resource)}".encode()))
         return Post(caller.connection_id, caller.hub, category, event, url, headers, body)
 
     def _nowhere(self, hub: str, category: str, event: str) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import jwt
 
+from ..errors import ConfigurationError
 from .clock import Clock
 
 if TYPE_CHECKING:
@@ -67,7 +68,11 @@ class TokenIssuer:
         return f"{self._base()}/{TENANT_ID}/" + ("v2.0" if version == "2.0" else "")
 
     def token(self, resource: str) -> str:
-        """A token for ``resource``: the one from before, unless it ends soon."""
+        """A token for ``resource``: the one from before, unless it ends soon.
+
+        Raises:
+            ConfigurationError: what signing needs is not installed.
+        """
         now = int(self._clock.time())
         token, ends = self._tokens.get(resource, ("", 0))
         if now >= ends - MARGIN:
@@ -115,8 +120,12 @@ class TokenIssuer:
 
     @cached_property
     def _key(self) -> "RSAPrivateKey":
-        from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415 - needs the extra "local"
-
+        try:
+            from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415 - needs the extra "local"
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(
+                f"tokens of managed identities need {error.name}: python -m pip install 'signalr-upstream[local]'"
+            ) from error
         return rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
 
     @cached_property

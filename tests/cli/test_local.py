@@ -123,6 +123,12 @@ def test_settings_can_be_named_by_folder_or_file(
     [
         (["--config", "nowhere"], 1, "there is no settings file nowhere and no nowhere/settings.json"),
         (["--config", "broken.json"], 1, "broken.json, line 1, column 2: Expecting property name"),
+        (
+            [],
+            1,
+            "settings.json, line 1: there is neither UpstreamSettings.Templates nor properties.upstream.templates. "
+            "It is read where neither --upstream nor --config is given.",
+        ),
         (["--upstream", "localhost:8080"], 1, "the URL template of an upstream is no http or https URL"),
         (["--upstream", "http://x", "--config", "."], 2, "give one of them"),
     ],
@@ -132,6 +138,7 @@ def test_settings_that_cannot_be_used_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "settings.json").write_text('{"editor": {}}')
 
     result = CliRunner().invoke(main, ["local", "--port", "0", *arguments])
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import sys
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,16 @@ def test_a_folder_stands_for_the_settings_in_it(tmp_path: Path) -> None:
         ConfigurationError, match=r"no settings file .*nowhere and no .*nowhere/settings\.json"
     ):
         Rules(tmp_path / "nowhere")
+
+
+def test_without_the_extra_the_way_to_install_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "settings.json").write_text(EMULATOR)
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+
+    with pytest.raises(ConfigurationError, match=r"pip install 'signalr-upstream\[local\]'"):
+        Rules(tmp_path).start()
 
 
 class Said(logging.Handler):

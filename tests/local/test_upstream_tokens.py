@@ -1,13 +1,17 @@
 """Tokens of managed identities, checked as an app checks Entra's: by the issuer's published key."""
 
+import sys
 from typing import Any
 
 import httpx
 import jwt
 import pytest
+from msgspec import Raw
 
 from signalr_upstream.local import LocalService, UpstreamTemplate
 from signalr_upstream.local.clock import ManualClock
+from signalr_upstream.local.rules import Rules
+from signalr_upstream.local.upstream import Caller, Upstream
 from signalr_upstream.local.upstream_tokens import (
     APPLICATION_ID,
     LIFETIME,
@@ -16,6 +20,7 @@ from signalr_upstream.local.upstream_tokens import (
     TENANT_ID,
     TokenIssuer,
 )
+from signalr_upstream.protocol.messages import Completion, Invocation
 
 from .test_service import connect, open_session
 
@@ -138,3 +143,15 @@ async def test_calls_bring_a_token_where_the_template_asks_for_one_and_the_app_c
     claims = jwt.decode(token, keys[0], algorithms=["RS256"], audience="api://my-app", issuer=issuer)
     assert (scheme, claims["tid"]) == ("Bearer", TENANT_ID)
     assert posted.status_code == 404
+
+
+async def test_without_the_extra_the_way_to_install_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric", None)
+    rules = Rules([UpstreamTemplate("http://localhost/", resource="api://my-app")])
+
+    completion = await Upstream(rules=rules, keys=["k" * 44]).call(
+        Caller("c", "chat", None, (), ""), Invocation("t", Raw(b"[]"), "0"), binary=False
+    )
+
+    assert isinstance(completion, Completion)
+    assert "python -m pip install 'signalr-upstream[local]'" in (completion.error or "")
