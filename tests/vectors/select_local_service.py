@@ -12,7 +12,8 @@ the replay excludes there are the names only, in the first line.
 
 ``upstream_headers.jsonl``: claims of a token, and the first upstream request of the connection that it opened.
 
-``rest_exchanges.jsonl``: one REST call a line: request, status, and which clients received what.
+``rest_exchanges.jsonl``: one REST call a line: request, status, those headers of the answer that say something, its
+body if it was no error, and which clients received what. The large ones are named in the first line.
 """
 
 import base64
@@ -24,6 +25,7 @@ from typing import Any
 from compact import write  # type: ignore[import-not-found] # beside this script
 
 SOURCE = "Azure/azure-signalr 31686ed (emulator), with Microsoft's clients 10 and a raw socket"
+ANSWER_HEADERS = ("Allow", "WWW-Authenticate")
 LARGEST = 2500  # characters of one row: larger ones show nothing new
 PINGS = ('{"type":6}\x1e', "base64:ApEG")
 CLIENTS = {
@@ -200,9 +202,9 @@ def received(frames: list[dict[str, Any]]) -> list[str]:
 
 
 def rest(folder: Path) -> None:
-    rows = []
+    rows, excluded = [], []
     for exchange in read(folder / "rest-exchanges.jsonl"):
-        request = exchange["request"]
+        request, response = exchange["request"], exchange["response"]
         body = plain(request["body_base64"]) if "body_base64" in request else request.get("body_text")
         row = {
             "name": exchange["name"],
@@ -214,7 +216,9 @@ def rest(folder: Path) -> None:
             "body": body,
             "claims": (request.get("token") or {}).get("claims"),
             "alg": (request.get("token") or {}).get("header", {}).get("alg"),
-            "status": exchange["response"]["status"],
+            "status": response["status"],
+            "answer": [pair for pair in response["headers"] if pair[0] in ANSWER_HEADERS],
+            "answered": response["body_text"] if response["status"] < 400 else "",
             "received": [
                 [got["client"], frames]
                 for got in exchange["clients_received"]
@@ -223,6 +227,8 @@ def rest(folder: Path) -> None:
         }
         if row["body"] is not None and len(json.dumps(row)) <= LARGEST:
             rows.append(row)
+        else:
+            excluded.append(exchange["name"])
     write(
         "rest_exchanges.jsonl",
         rows,
@@ -236,6 +242,8 @@ def rest(folder: Path) -> None:
             "c": "claims",
             "a": "alg",
             "s": "status",
+            "w": "answer",
+            "d": "answered",
             "r": "received",
         },
         defaults={
@@ -245,9 +253,12 @@ def rest(folder: Path) -> None:
             "claims": rows[0]["claims"],
             "alg": "HS256",
             "status": 202,
+            "answer": [],
+            "answered": "",
             "received": [],
         },
         short=REST_TEXTS,
+        excluded=excluded,
     )
 
 
