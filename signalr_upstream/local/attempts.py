@@ -64,7 +64,7 @@ class Post(Struct, frozen=True):
         return httpx.Request(self.method, self.url, headers=list(self.headers), content=self.body)
 
     def __repr__(self) -> str:
-        return f"<Post of {self.event!r} to {origin(self.url)}>"
+        return f"<Post of {self.event[:100]!r} to {origin(self.url)}>"
 
 
 class Answer(NamedTuple):
@@ -159,7 +159,11 @@ class Attempts:
                         return answer
                     reason = f"status {answer.status}" if isinstance(answer, Answer) else str(answer)
                     _log.info(
-                        "%r of hub %r: %s; again in %g s", post.event, post.hub, reason, pause_before_next
+                        "%r of hub %r: %s; again in %g s",
+                        post.event[:100],
+                        post.hub,
+                        reason,
+                        pause_before_next,
                     )
                     await pause(self._clock, pause_before_next)
                 answer = await self._try(post)

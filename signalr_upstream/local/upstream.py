@@ -40,6 +40,9 @@ NO_STREAM = (
     "Stream failed, the app did not take it: it answers 204, and sends the items through the REST API."
 )
 
+MAX_SHOWN = 100
+"""Characters of an event's name that are shown: clients choose it."""
+
 MAX_EXCERPT = 300
 """Characters of an app's failing answer that are logged."""
 
@@ -157,22 +160,24 @@ class Upstream:
         template = self.rules.find(hub=caller.hub, category=category, event=event)
         if template is None and category == wire.CONNECTIONS:
             return None  # templates for messages alone are no mistake
+        shown = event[:MAX_SHOWN]
         try:
             post = self._post(template, caller, category, event, body, binary=binary)
             answer = await self._attempts.send(post)
         except UnreachableError as error:
-            _log.warning("%r of hub %r: %s", event, caller.hub, error)
+            _log.warning("%r of hub %r: %s", shown, caller.hub, error)
             return Completion(invocation_id, error=f"Invocation failed, {error}") if invocation_id else None
-        if answer.status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT):
+        failed = answer.status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT)
+        if failed:
             where, said = origin(post.url), _excerpt(answer)
             _log.warning(
-                "%r of hub %r: the app at %s answered %d%s", event, caller.hub, where, answer.status, said
+                "%r of hub %r: the app at %s answered %d%s", shown, caller.hub, where, answer.status, said
             )
         if invocation_id is None:
             return None
         result = self._for_client(answer, message, invocation_id, binary=binary)
-        if isinstance(result, Completion) and result.error is not None:
-            _log.info("%r of hub %r: %s", event, caller.hub, result.error)
+        if not failed and isinstance(result, Completion) and result.error is not None:
+            _log.info("%r of hub %r: %s", shown, caller.hub, result.error)
         return result
 
     def _post(
@@ -219,7 +224,7 @@ class Upstream:
         if not self.rules.templates:
             return "no upstream app: start the local service with one"
         return (
-            f"no upstream template fits hub {hub!r}, category {category!r}, event {event[:100]!r}: "
+            f"no upstream template fits hub {hub!r}, category {category!r}, event {event[:MAX_SHOWN]!r}: "
             f"add one to {self.rules.path or 'those of the local service'}, or widen the patterns of one"
         )
 

@@ -411,11 +411,14 @@ async def test_every_other_value_passes_the_wire() -> None:
     assert len(heads) == 6
 
 
-async def test_a_target_too_long_for_a_url_is_refused() -> None:
+async def test_a_target_too_long_for_a_url_is_refused_with_few_words(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     completion = await upstream(App()).call(ANN, Invocation("x" * 70_000, Raw(b"[]"), "0"), binary=False)
 
     assert isinstance(completion, Completion)
     assert "InvalidURL" in (completion.error or "")
+    assert len(caplog.text) < 500
 
 
 async def test_calls_wait_for_an_app_that_is_being_restarted() -> None:
