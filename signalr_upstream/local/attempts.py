@@ -7,6 +7,8 @@ when its first answer was lost: that is how an app is tested for it.
 import asyncio
 import contextlib
 import logging
+import socket
+import ssl
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import NamedTuple
@@ -267,6 +269,18 @@ def _redirected(request: httpx.Request, answer: Answer) -> httpx.Request | None:
 
 
 def _failure(url: str, error: Exception) -> UnreachableError:
-    # The error's own text may quote the URL.
-    reason = "nothing listens there" if isinstance(error, httpx.ConnectError) else type(error).__name__
-    return UnreachableError(f"the app at {origin(url)} failed: {reason}")
+    return UnreachableError(f"the app at {origin(url)} failed: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    """Why, for people. The error's own text may quote the URL."""
+    if not isinstance(error, httpx.ConnectError):
+        return type(error).__name__
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, socket.gaierror):
+            return "there is no such host"
+        if isinstance(cause, ssl.SSLError):
+            return "no TLS with it, or its certificate is not one of a public authority: use http on this machine"
+        cause = cause.__cause__ or cause.__context__
+    return "nothing listens there"

@@ -3,12 +3,15 @@
 import asyncio
 import json
 import logging
+import socket
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import trustme
 from msgspec import Raw
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -249,6 +252,36 @@ async def test_every_failure_of_the_app_is_explained_to_who_waits(
     assert error in (completion.error or "")
     assert "s3cret" not in caplog.text + str(completion.error)
     assert "echo" in caplog.text
+
+
+async def test_an_app_whose_certificate_nobody_knows_is_explained() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    service = Upstream(rules=Rules(f"https://127.0.0.1:{port}/"), keys=[KEY])
+
+    completion = await service.call(ANN, ECHO, binary=False)
+    await service.aclose()
+    server.close()
+    await server.wait_closed()
+
+    assert isinstance(completion, Completion)
+    assert "its certificate is not one of a public authority: use http" in (completion.error or "")
+
+
+async def test_an_app_whose_host_there_is_not_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unknown(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    service = Upstream(rules=Rules("http://nowhere.invalid/"), keys=[KEY])
+
+    completion = await service.call(ANN, ECHO, binary=False)
+    await service.aclose()
+
+    assert isinstance(completion, Completion)
+    assert "the app at http://nowhere.invalid failed: there is no such host" in (completion.error or "")
 
 
 async def test_an_answer_over_the_limit_is_not_read_to_its_end() -> None:
