@@ -199,6 +199,7 @@ class ClientConnection:
         """Give up on a call to the app that would hold the service's own end up."""
         if self._call is not None:
             self._call.cancel()
+        self.readable.set()
 
     # --- inside ----------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from signalr_upstream.local import LocalService
+from signalr_upstream.local import LocalService, client_endpoint
 from signalr_upstream.local.clock import ManualClock
 from signalr_upstream.local.long_polling import LongPollingTransport
 
@@ -306,6 +306,21 @@ async def test_posts_wait_while_much_waits_for_the_app(client: HttpClient, app: 
 
     assert (much.status, next_one.status) == (200, 200)
     assert app.events[1:] == [("echo", [1]), ("echo", [2]), ("echo", [3])]
+
+
+async def test_a_post_does_not_wait_for_an_app_that_is_given_up(
+    client: HttpClient, service: LocalService, app: EchoApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_endpoint, "LAST_CALLS", 0.01)
+    app.gate.clear()
+    connection = await client.open_polls()
+    much = client.start("POST", client.url(connection), SENT % 1 + b" " * 70_000 + SENT % 2)
+    await settle()
+    await client.delete(connection)
+
+    await service.aclose()
+
+    assert (await much.done()).status == 200
 
 
 async def test_the_end_of_the_service_tells_who_polls(
