@@ -71,6 +71,7 @@ class ConnectionPool:
         self._queue: deque[tuple[asyncio.Future[HttpConnection | None], float]] = deque()
         self._failures: Counter[str] = Counter()  # by address
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     async def request(self, data: bytes, *, is_head: bool, timeout: float) -> Answer:
         """Send one request and read its answer.
@@ -89,7 +90,7 @@ class ConnectionPool:
             waiting = connection.request(data, is_head=is_head, deadline=deadline)
             if waiting is None:
                 self._give_back(connection)
-                raise ConnectError(f"no connection to {self._origin.name}: it is closed at once")
+                raise self._no_connection("it is closed at once")
         self._busy.add(connection)
         if self._timer is None:
             self._watch()
@@ -110,10 +111,14 @@ class ConnectionPool:
         return answer
 
     async def aclose(self) -> None:
-        """Close every connection; requests that are under way fail."""
+        """Close every connection; requests that are under way, or wait for a connection, fail."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for waiter, _ in self._queue:
+            if not waiter.done():
+                waiter.set_exception(self._no_connection("it was closed here"))
         connections = [*self._idle, *self._busy]
         self._free += len(self._idle)
         self._idle.clear()
@@ -128,7 +133,7 @@ class ConnectionPool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if connection.is_usable(now):
+            if connection.is_usable(now) and not connection.is_stale():
                 return connection
             connection.close()
             self._free += 1
@@ -162,7 +167,7 @@ class ConnectionPool:
 
     def _give_back(self, connection: HttpConnection) -> None:
         now = self._loop.time()
-        if not connection.is_usable(now):
+        if self._closed or not connection.is_usable(now):
             connection.close()
             self._pass_right_on()
             return
@@ -189,9 +194,12 @@ class ConnectionPool:
         try:
             async with asyncio.timeout_at(min(deadline, self._loop.time() + timeout * CONNECT_SHARE)):
                 return await self._connect()
-        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
+        except (
+            OSError,
+            UnicodeError,
+        ) as error:  # time-outs and TLS are OSErrors, and a strange host a UnicodeError
             self._pass_right_on()
-            raise ConnectError(f"no connection to {self._origin.name}: {_reason(error)}") from error
+            raise self._no_connection(_reason(error)) from error
         except BaseException:
             self._pass_right_on()
             raise
@@ -223,17 +231,16 @@ class ConnectionPool:
             connection.fail("it did not come in time")
         for waiter, deadline in self._queue:
             if now >= deadline and not waiter.done():
-                waiter.set_exception(
-                    ConnectError(
-                        f"no connection to {self._origin.name}: all are in use, and none came free in time"
-                    )
-                )
+                waiter.set_exception(self._no_connection("all are in use, and none came free in time"))
         while self._idle and now >= self._idle[0].idle_since + IDLE_EXPIRY:
             self._idle.pop(0).close()
             self._free += 1
         self._timer = None
         if self._busy or self._queue or self._idle:
             self._watch()
+
+    def _no_connection(self, reason: str) -> ConnectError:
+        return ConnectError(f"no connection to {self._origin.name}: {reason}")
 
     def _failed(self, address: str) -> None:
         self._failures[address] += 1

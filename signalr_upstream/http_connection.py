@@ -17,12 +17,11 @@ from .transport import MAX_ANSWER, Answer
 MAX_HEAD: Final = 64 * 1024
 """Bytes of status line and headers: several times what the service or any proxy sends."""
 
+MAX_RECEIVED: Final = MAX_HEAD + 2 * MAX_ANSWER
+"""Bytes of an answer with the sizes of its chunks and what stands behind them."""
+
 MAX_INTERIM: Final = 8
 """Answers 1xx before the real one."""
-
-PEEK_AFTER: Final = 0.005
-"""Seconds a connection may lie unused before it is asked whether the peer has closed it meanwhile: the loop may have
-been too busy to notice."""
 
 _NO_CONTENT: Final = (204, 304)
 
@@ -65,19 +64,19 @@ class HttpConnection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
         self._size = 0
-        self._head_size = 0
+        self._received = 0
         self._in_head = True
         self._until_end = False
 
     # --- use -------------------------------------------------------------------------------------------------
 
     def is_usable(self, now: float) -> bool:
-        """Whether a request may be sent on it."""
-        if self.retired or now >= self._expires or self._transport.is_closing():
-            return False
-        if now - self.idle_since < PEEK_AFTER or self._poll is None:
-            return True
-        return not self._poll.poll(0)  # nothing can be there to read but the peer's end
+        """Whether it can be used once more."""
+        return not (self.retired or now >= self._expires or self._transport.is_closing())
+
+    def is_stale(self) -> bool:
+        """Whether the peer has ended it, or sent what nobody asked for, before the loop has noticed."""
+        return self._poll is not None and bool(self._poll.poll(0))
 
     def request(self, data: bytes, *, is_head: bool, deadline: float) -> "asyncio.Future[Answer] | None":
         """Write a request and promise its answer. None: it is closed, and not a byte was written.
@@ -133,16 +132,15 @@ class HttpConnection(asyncio.Protocol):
         if self._waiting is None:  # nobody asked
             self.close()
             return
-        if self._in_head:
-            self._head_size += len(data)
+        self._received += len(data)
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:
             self.fail("it switches to another protocol")
         except HttpParserError:
             self.fail("what it sends is not HTTP")
-        if self._in_head and self._head_size > MAX_HEAD:
-            self.fail(f"the head of its answer is larger than {MAX_HEAD} bytes")
+        if self._received > (MAX_HEAD if self._in_head else MAX_RECEIVED):
+            self.fail("the head of its answer, or what stands around its body, is too large")
 
     def eof_received(self) -> None:
         """Called by the loop: the peer sends no more."""

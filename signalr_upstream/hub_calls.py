@@ -70,7 +70,9 @@ class HubCalls:
                 f"{operation.name}: the URL has over {rest.MAX_TARGET} bytes. Exclude fewer connections.",
                 operation=operation.name,
             )
-        content_type = self.bodies.content_type if body else ""
+        content_type = "" if not body else self.bodies.content_type
+        if operation.body is rest.Body.COMMANDS:
+            content_type = rest.JSON_TYPE
         return Request(operation, path, parameters, body, content_type, idempotent or operation.idempotent)
 
     async def send(self, request: Request) -> None:

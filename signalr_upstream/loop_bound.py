@@ -44,12 +44,18 @@ class LoopBound(Generic[C]):
         loop = asyncio.get_running_loop()
         guarded = self._values.get(loop)
         if guarded is None:
-            for other in [other for other in self._values if other.is_closed()]:
-                del self._values[other]
+            self._forget_closed()
             value = self._make()
             guarded = self._values[loop] = _Guarded(value, _close_with_loop(value))
             await anext(guarded.guard)
         return guarded.value
+
+    def _forget_closed(self) -> None:
+        """A value may well refer to its loop, and then lives until it is forgotten."""
+        for reference in self._values.keyrefs():  # a list: other threads may add theirs meanwhile
+            loop = reference()
+            if loop is not None and loop.is_closed():
+                self._values.pop(loop, None)
 
     async def aclose(self) -> None:
         """Close the value of the running loop. Those of other loops close when their loops shut down."""

@@ -1,6 +1,6 @@
 """The output client: what it refuses, whom it asks, what it makes of answers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -26,55 +26,9 @@ from signalr_upstream.errors import (
 from signalr_upstream.protocol import rest
 from signalr_upstream.transport import Answer
 
+from .service import EAST, KEY, WEST, Reply, Service, hub_of
+
 pytestmark = pytest.mark.anyio
-
-KEY, OTHER_KEY = "k" * 44, "o" * 44
-EAST = f"Endpoint=https://east.example;AccessKey={KEY};"
-WEST = f"Endpoint=https://west.example;AccessKey={OTHER_KEY};"
-Reply = int | tuple[int, str] | Exception
-
-
-class Service:
-    """A transport that records requests and answers with what ``reply`` says: a status, with an error code.
-
-    Looks at the health of several endpoints come when they like, and are answered well and forgotten.
-    """
-
-    def __init__(self, reply: Callable[[str, str], Reply] = lambda method, url: 202) -> None:
-        self.reply = reply
-        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.closed = False
-
-    async def request(
-        self,
-        method: str,
-        base: str,
-        target: str,
-        headers: Sequence[tuple[str, str]],
-        body: bytes,
-        *,
-        timeout: float,
-    ) -> Answer:
-        url = base + target
-        if method == "HEAD" and target.startswith("/api/health"):
-            return Answer(200, [], b"")
-        self.requests.append((method, url, dict(headers), body))
-        reply = self.reply(method, url)
-        if isinstance(reply, Exception):
-            raise reply
-        status, code = reply if isinstance(reply, tuple) else (reply, "")
-        return Answer(status, [(b"x-ms-error-code", code.encode())] if code else [], b"")
-
-    async def aclose(self) -> None:
-        self.closed = True
-
-    @property
-    def lines(self) -> list[str]:
-        return [f"{method} {url.replace('?api-version=2024-12-01', '')}" for method, url, *_ in self.requests]
-
-
-def hub_of(service: Service, *connection_strings: str, **options: Any) -> HubClient:
-    return ServiceClient(connection_strings or (EAST,), transport=service, **options).hub("chat")
 
 
 def gone(method: str, url: str) -> Reply:

@@ -4,7 +4,7 @@ import logging
 import pytest
 
 from signalr_upstream.auth import sign_connection
-from signalr_upstream.connection_string import EMULATOR_KEY, load_endpoints
+from signalr_upstream.connection_string import EMULATOR_KEY, Endpoint, load_endpoints
 from signalr_upstream.endpoints import ASK_EVERY, Endpoints
 from signalr_upstream.errors import ConfigurationError, NoKeysError, SignatureError
 
@@ -137,8 +137,10 @@ class Rotation:
     def __init__(self) -> None:
         self.now = 1000.0
         self.vault = Vault()
-        ask = lambda: load_endpoints(self.vault(), environ={})  # noqa: E731
-        self.endpoints = Endpoints(ask(), ask=ask, clock=lambda: self.now)
+        self.endpoints = Endpoints(self.ask(), ask=self.ask, clock=lambda: self.now)
+
+    def ask(self) -> tuple[Endpoint, ...]:
+        return load_endpoints(self.vault(), environ={})
 
 
 @pytest.mark.anyio

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from signalr_upstream import Context, Hub, Identity, ServiceClient, UpstreamApp
-from signalr_upstream.client import Clients
 from signalr_upstream.errors import ConfigurationError, InvalidNameError, RegistrationError
+from signalr_upstream.targets import Clients
 
 from .support import (
     CONNECTION_STRING,

@@ -11,6 +11,7 @@ import msgspec
 
 from ..errors import (
     AccessDeniedError,
+    ClientInvocationError,
     DeliveryUnknown,
     InvalidRequestError,
     NotFoundError,
@@ -20,7 +21,7 @@ from ..errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from .rest import ERROR_CODE_HEADER, Operation
+from .rest import ERROR_CODE_HEADER, INVOKE_CONNECTION, Operation
 
 MAX_TEXT: Final = 300
 """Characters of the service's own words in an error: enough for a sentence, too few for a page of HTML."""
@@ -57,6 +58,8 @@ _UNEXPECTED = (
     "Check that the endpoint is the SignalR service itself and that no proxy answers for it.",
 )
 
+_FAILED_CLIENT = (ClientInvocationError, "The client's method failed, or it has none of that name.")
+
 _DESCRIPTION = re.compile(r'error_description="([^"]*)"')
 _TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]*(?:\.[\w-]*)?")
 _MARKUP = re.compile(r"\s*<")
@@ -77,6 +80,8 @@ def refusal(operation: Operation, status: int, headers: Mapping[str, str], body:
     cause, advice = _FAILED if status >= 500 else _CAUSES.get(status, _UNEXPECTED)
     if not operation.idempotent and status in _OPEN:
         cause, advice = _UNKNOWN
+    elif operation is INVOKE_CONNECTION and status == 400:
+        cause, advice = _FAILED_CLIENT
     code = headers.get(ERROR_CODE_HEADER)
     said = _words(body) or _challenge(headers.get("www-authenticate", ""))
     text = f"{operation.name}: the service answered {status}"
