@@ -16,9 +16,9 @@ from ..auth import decode_token, read_key_id
 from ..connection_string import is_loopback
 from ..errors import SignalRError, TokenError
 from ..protocol.rest import check_name
-from .access_keys import AccessKeys
 from .clock import Clock
 from .faults import FAULT_HEADER, Faults
+from .signing_keys import SigningKeys
 
 MAX_TOKEN = 4096
 """Characters: what Microsoft's SDK allows for a token that travels in a URL."""
@@ -99,7 +99,7 @@ class Admission:
     def __init__(
         self,
         *,
-        keys: AccessKeys,
+        keys: SigningKeys,
         host: str,
         cors_origins: Sequence[str],
         lenient: bool,

@@ -18,7 +18,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..connection_string import counts_as_none, is_loopback, parse_connection_string
 from ..errors import ConfigurationError, SignalRError
 from ..transport import Transport
-from .access_keys import AccessKeys
 from .admission import Admission, Query, Refused
 from .answers import is_preflight, preflight, send_refusal, with_cors
 from .client_connection import ClientConnection
@@ -33,6 +32,7 @@ from .journal import Journal, RestCall, UpstreamCall
 from .recording import record
 from .rest import RestEndpoint
 from .rules import Rules
+from .signing_keys import SigningKeys
 from .templates import UpstreamTemplate
 from .upstream import TIMEOUT, Upstream
 from .upstream_tokens import TokenIssuer
@@ -125,9 +125,9 @@ class LocalService:
             journal=self.journal,
             faults=self.faults,
         )
-        access_keys = AccessKeys(self._keys, self.clock)
+        signing_keys = SigningKeys(self._keys, self.clock)
         self._admission = Admission(
-            keys=access_keys,
+            keys=signing_keys,
             host=host,
             cors_origins=cors_origins,
             lenient=lenient,
@@ -136,7 +136,7 @@ class LocalService:
         )
         self._hubs: dict[str, Hub[ClientConnection]] = {}
         self._rest = RestEndpoint(
-            admission=self._admission, keys=access_keys, hubs=self.hub, lenient=lenient, clock=self.clock
+            admission=self._admission, keys=signing_keys, hubs=self.hub, lenient=lenient, clock=self.clock
         )
         self._clients = ClientEndpoint(
             admission=self._admission,

@@ -141,10 +141,10 @@ class _Parser:
         self._depth = 0
 
     def whole(self) -> Callable[[Subject], Any]:
-        expression = self._expect(self._or(), Kind.BOOL)
+        expression = self._or()
         if self._token.kind != "end":
             raise self._refused(self._token.position, "the end or an operator")
-        return expression.value
+        return self._expect(expression, Kind.BOOL).value
 
     # --- tokens ----------------------------------------------------------------------------------------------
 

@@ -17,7 +17,6 @@ from ..protocol import rest as api
 from ..protocol.rest import Match, Operation, check_name
 from . import rest_clients as clients
 from . import rest_members as members
-from .access_keys import AccessKeys
 from .admission import Admission, Query, Refused
 from .answers import error_detail
 from .client_connection import ClientConnection
@@ -27,6 +26,7 @@ from .execute import execute
 from .request_body import read_body
 from .rest_call import Call
 from .rest_tokens import key_maker, token_maker
+from .signing_keys import SigningKeys
 
 LENIENT_MAX_BODY = 30_000_000
 """Bytes of one request body that Microsoft's emulator takes; the service itself takes 1 MB."""
@@ -61,7 +61,7 @@ class RestEndpoint:
         self,
         *,
         admission: Admission,
-        keys: AccessKeys,
+        keys: SigningKeys,
         hubs: Callable[[str], Hub[ClientConnection]],
         lenient: bool,
         clock: Clock,
@@ -117,7 +117,7 @@ class RestEndpoint:
         return _VERSION_1_STATUS.get(match.operation, status) if match.version_1 else status
 
 
-def _handlers(keys: AccessKeys) -> Mapping[Operation, Handler]:
+def _handlers(keys: SigningKeys) -> Mapping[Operation, Handler]:
     return {
         **dict.fromkeys(
             (api.SEND_TO_ALL, api.SEND_TO_GROUP, api.SEND_TO_USER, api.SEND_TO_CONNECTION), members.send

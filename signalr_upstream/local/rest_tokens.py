@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from starlette.responses import JSONResponse, Response
 
 from ..auth import encode_token
-from .access_keys import AccessKeys
 from .rest_call import Call
+from .signing_keys import SigningKeys
 
 DEFAULT_MINUTES = 60
 ISSUER = "azure-signalr"  # as in the tokens of Microsoft's SDK
@@ -14,7 +14,7 @@ ISSUER = "azure-signalr"  # as in the tokens of Microsoft's SDK
 Handler = Callable[[Call], Awaitable[Response | None]]
 
 
-def token_maker(keys: AccessKeys) -> Handler:
+def token_maker(keys: SigningKeys) -> Handler:
     """``:generateToken``, signed with the service's first key."""
 
     async def generate_token(call: Call) -> Response:
@@ -29,7 +29,7 @@ def token_maker(keys: AccessKeys) -> Handler:
     return generate_token
 
 
-def key_maker(keys: AccessKeys) -> Handler:
+def key_maker(keys: SigningKeys) -> Handler:
     """``auth/accessKey``: a temporary key and the ``kid`` of the tokens that it signs."""
 
     async def access_key(call: Call) -> Response:

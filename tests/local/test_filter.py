@@ -91,6 +91,7 @@ def test_who_is_found(text: str, ann: bool, anonymous: bool) -> None:
         ("userId eq 'ann", 11, "a text in single quotes"),
         ("user eq 'ann'", 1, "at \"user eq 'ann'\" (character 1): expected connectionId, userId, groups"),
         ("userId == 'a'", 8, "a name, a number"),
+        ("userId is 'a'", 8, "the end or an operator"),
         ("userId eq 'a' 'b'", 15, "the end or an operator"),
         ("userId eq 1", 11, "expected a text, and this is a number"),
         ("length(userId) eq 'a'", 19, "expected a number, and this is a text"),

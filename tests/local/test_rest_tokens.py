@@ -6,8 +6,8 @@ import jwt
 import pytest
 
 from signalr_upstream.local import LocalService
-from signalr_upstream.local.access_keys import AccessKeys
 from signalr_upstream.local.clock import ManualClock
+from signalr_upstream.local.signing_keys import SigningKeys
 
 from .doors import KEY, NOW, bearer, call, http, make
 
@@ -117,7 +117,7 @@ async def test_temporary_keys_rotate_and_die(service: LocalService, clock: Manua
 
 
 def test_keys_are_in_no_repr(clock: ManualClock) -> None:
-    keys = AccessKeys([KEY], clock)
+    keys = SigningKeys([KEY], clock)
     temporary = keys.temporary()
 
     shown = repr(keys) + repr(temporary) + repr(keys.__dict__["_temporary"])

@@ -29,7 +29,7 @@ class TemporaryKey(NamedTuple):
         return "TemporaryKey(<redacted>)"
 
 
-class AccessKeys:
+class SigningKeys:
     """The keys of one service.
 
     Args:
@@ -43,7 +43,7 @@ class AccessKeys:
         self._temporary: list[TemporaryKey] = []  # the newest last
 
     def __repr__(self) -> str:
-        return f"AccessKeys(<{len(self._keys)} keys redacted>)"
+        return f"SigningKeys(<{len(self._keys)} keys redacted>)"
 
     @property
     def first(self) -> str:
