@@ -7,7 +7,6 @@ import asyncio
 from typing import ClassVar
 
 import starlette.types as asgi
-from websockets.frames import Frame, Opcode
 
 from .asgi_writer import CLOSE_PATIENCE, MAX_UNSENT, AsgiWriter
 from .client_connection import ClientConnection
@@ -90,20 +89,24 @@ def _takes_more(socket: asyncio.Transport) -> bool:
 class _Frames:
     """Messages as frames of a server. A broadcast writes the same bytes to everybody, and frames them once."""
 
-    def __init__(self, opcode: Opcode) -> None:
-        self._opcode = opcode
+    def __init__(self, *, binary: bool) -> None:
+        self._binary = binary
         self._last = (b"", b"")  # a message, and its frame
 
     def frame(self, data: bytes) -> bytes:
         last = self._last
         if last[0] is not data:
-            payload = _as_text(data).encode() if self._opcode is Opcode.TEXT else data
-            last = self._last = (data, Frame(self._opcode, payload).serialize(mask=False))
+            from websockets.frames import Frame, Opcode  # noqa: PLC0415 - needs the extra "local", as a port does
+
+            opcode, payload = (
+                (Opcode.BINARY, data) if self._binary else (Opcode.TEXT, _as_text(data).encode())
+            )
+            last = self._last = (data, Frame(opcode, payload).serialize(mask=False))
         return last[1]
 
 
-_text_frames = _Frames(Opcode.TEXT)
-_binary_frames = _Frames(Opcode.BINARY)
+_text_frames = _Frames(binary=False)
+_binary_frames = _Frames(binary=True)
 
 
 def _as_text(data: bytes) -> str:

@@ -157,7 +157,9 @@ def test_without_the_extra_the_way_to_install_it_is_told(
         monkeypatch.delitem(sys.modules, module, raising=False)
         package, _, name = module.rpartition(".")
         monkeypatch.delattr(sys.modules[package], name, raising=False)
-    monkeypatch.setitem(sys.modules, missing, None)
+    for module in {missing, *sys.modules}:
+        if module.partition(".")[0] == missing:
+            monkeypatch.setitem(sys.modules, module, None)
 
     result = CliRunner().invoke(main, command)
 

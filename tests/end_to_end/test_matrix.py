@@ -57,7 +57,10 @@ UNSUPPORTED: dict[tuple[str, ...], str] = {
         "ServerSentEvents",
         "messagepack",
     ): "event streams are text; the client takes JSON instead",
-    ("signalrcore", "LongPolling"): "its polls carry no token, and its handshake comes before the first of them",
+    (
+        "signalrcore",
+        "LongPolling",
+    ): "its polls carry no token, and its handshake comes before the first of them",
     ("signalrcore", "WebSockets", "json", "client result"): "it answers no invocation of the server",
     ("signalrcore", "WebSockets", "messagepack", "client result"): "it answers no invocation of the server",
     ("signalrcore", "ServerSentEvents", "json", "client result"): "it answers no invocation of the server",
