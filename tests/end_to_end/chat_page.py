@@ -1,11 +1,13 @@
 """What people do on the page of the chat example."""
 
+from collections.abc import Sequence
+
 from .clients import Browser, Window
 
 
-def sign_in(browser: Browser, url: str, name: str, protocol: str) -> Window:
+def sign_in(browser: Browser, url: str, name: str, protocol: str, *, without: Sequence[str] = ()) -> Window:
     """A window in which somebody has entered the chat."""
-    window = browser.open(url)
+    window = browser.open(url, without=without)
     window.do("fill", "textbox", "Your name", value=name)
     window.do("check", "radio", protocol)
     window.do("click", "button", "Enter")

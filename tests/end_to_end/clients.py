@@ -149,10 +149,10 @@ class Browser(Driven):
     def __init__(self, executable: str, *, folder: Path, log: Path) -> None:
         super().__init__(["node", DRIVERS / "browser.mjs", executable, folder], log=log)
 
-    def open(self, url: str) -> "Window":
-        """A new window with a page."""
+    def open(self, url: str, *, without: Sequence[str] = ()) -> "Window":
+        """A new window with a page, in a browser that lacks what ``without`` names."""
         window = Window(self, f"window {len(self._calls)}")
-        status = window.do("open", url=url)
+        status = window.do("open", url=url, without=list(without))
         assert status == 200, f"{url} answers {status}"
         return window
 

@@ -127,3 +127,29 @@ def test_the_page_says_what_to_install_when_the_client_is_missing(tmp_path: Path
 
     assert answer.status_code == 503
     assert "run `npm ci` in examples/chat" in answer.text
+
+
+# The last ones: who polls and closes the window is seen for some seconds more.
+@pytest.mark.parametrize(
+    ("protocol", "without", "reader"),
+    [
+        ("JSON", ["WebSocket"], "eventsource"),
+        ("JSON", ["WebSocket", "EventSource"], "fetch"),
+        ("MessagePack", ["WebSocket"], "fetch"),
+    ],
+)
+def test_a_browser_without_websockets_chats_too(
+    browser: Browser, chat_url: str, ann: Window, *, protocol: str, without: list[str], reader: str
+) -> None:
+    name = f"Cid, {protocol} by {reader}"
+    cid = sign_in(browser, chat_url, name, protocol, without=without)
+    ann.see("list", "People", name)
+
+    say(ann, "Hello Cid")
+    cid.see("list", "Messages", "Hello Cid")
+    say(cid, "/shout hello ann")
+    ann.see("list", "Messages", "HELLO ANN")
+
+    # what the page reads from is of another origin: the service's
+    assert (cid.do("reader"), cid.do("last_frame")) == (reader, None)
+    cid.do("close")

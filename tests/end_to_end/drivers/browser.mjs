@@ -27,13 +27,17 @@ const find = ({ window, role, name, text, exact = true }) => {
 };
 
 const actions = {
-  open: async ({ window, url }) => { // the status of the answer
+  open: async ({ window, url, without }) => { // the status of the answer
     const page = await browser.newPage({ viewport: { width: 1000, height: 700 } });
+    await page.addInitScript((names) => names.forEach((name) => delete globalThis[name]), without);
     page.setDefaultTimeout(DEADLINE);
     page.on("pageerror", (error) => tell({ event: "message", message: [window, "page error", String(error)] }));
     page.on("websocket", (socket) => socket.on("framereceived", ({ payload }) => {
       page.lastFrame = typeof payload === "string" ? "text" : "binary";
     }));
+    page.on("request", (request) => {
+      if (request.method() === "GET" && request.url().includes("/client/?")) page.reader = request.resourceType();
+    });
     windows.set(window, page);
     return (await page.goto(url)).status();
   },
@@ -46,6 +50,7 @@ const actions = {
   see_gone: (command) => find(command).waitFor({ state: "hidden" }),
   value: (command) => find(command).inputValue(),
   read: (command) => find(command).allInnerTexts(),
+  reader: ({ window }) => windows.get(window).reader, // how it reads what the service says, if by requests
   last_frame: ({ window }) => windows.get(window).lastFrame,
   screenshot: ({ window, path }) => windows.get(window).screenshot({ path }),
 };
