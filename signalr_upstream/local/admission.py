@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import msgspec
 from starlette.datastructures import Headers
 
-from ..auth import decode_token, read_key_id
+from ..auth import decode_token
 from ..connection_string import is_loopback
 from ..errors import SignalRError, TokenError
 from ..protocol.rest import check_name
@@ -191,8 +191,7 @@ class Admission:
             raise unauthorized(f"The token is longer than {MAX_TOKEN} characters.")
         now = None if self._lenient else self._clock.time()
         try:
-            keys = self._keys.named(read_key_id(token))
-            claims = decode_token(token, keys, now=now, audiences=None, leeway=leeway)
+            claims = decode_token(token, self._keys.of(token), now=now, audiences=None, leeway=leeway)
         except TokenError as error:
             raise unauthorized(f"{error}.") from None
         if expired:

@@ -66,6 +66,8 @@ def read_commands(call: Call) -> list[Command]:
 
 def _kind(call: Call, *accepted: str) -> str:
     """The content type of the body; JSON where there is none to speak of."""
+    if call.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refused(415, "The body must not be compressed.")
     kind = call.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not call.body or _LIKE_JSON.fullmatch(kind):
         return JSON_TYPE

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..auth import read_key_id
 from .clock import Clock
 
 ROTATION = 3600.0
@@ -59,11 +60,11 @@ class SigningKeys:
             self._temporary.append(fresh)
         return self._temporary[-1]
 
-    def named(self, key_id: object) -> Sequence[str]:
-        """The keys that may have signed a token with this ``kid``."""
+    def of(self, token: str) -> Sequence[str]:
+        """The keys that may have signed a token: the one that its ``kid`` names, else those of the service."""
         self._forget()
-        found = [temporary.key for temporary in self._temporary if temporary.key_id == key_id]
-        return found or self._keys
+        key_id = read_key_id(token) if self._temporary else None
+        return [each.key for each in self._temporary if each.key_id == key_id] or self._keys
 
     def _forget(self) -> None:
         now = self._clock.time()

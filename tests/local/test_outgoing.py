@@ -1,6 +1,12 @@
 """Messages for clients in the form of their protocol, and values taken over from the other one."""
 
+from contextlib import suppress
+from typing import Any
+
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec import Raw
 
 from signalr_upstream.errors import InvalidMessageError
@@ -109,3 +115,44 @@ def test_what_is_no_json_is_refused(json: bytes) -> None:
 def test_what_is_no_messagepack_or_has_no_json_is_refused(messagepack: str) -> None:
     with pytest.raises(InvalidMessageError):
         MessagePackValue(bytes.fromhex(messagepack))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def without_large_integers(value: Any) -> Any:
+    """As MessagePack clients get it: whole numbers over 64 bits are floats."""
+    match value:
+        case bool():
+            return value
+        case int() if not -(2**63) <= value < 2**64:
+            return float(value)
+        case list():
+            return [without_large_integers(each) for each in value]
+        case dict():
+            return {key: without_large_integers(each) for key, each in value.items()}
+        case _:
+            return value
+
+
+@given(VALUES)
+@settings(max_examples=200, deadline=None)
+def test_json_means_the_same_in_messagepack(value: Any) -> None:
+    json = msgspec.json.encode(value)
+    values = JsonValue(json)
+
+    assert bytes(values.encoded(JSON)) == json
+    assert msgspec.msgpack.decode(values.encoded(MESSAGEPACK)) == without_large_integers(value)
+
+
+@given(VALUES.map(without_large_integers).map(msgspec.msgpack.encode) | st.binary(max_size=40))
+@settings(max_examples=300, deadline=None)
+def test_messagepack_is_written_as_json_or_refused(body: bytes) -> None:
+    with suppress(InvalidMessageError):
+        values = MessagePackValue(body)
+        assert bytes(values.encoded(MESSAGEPACK)) == body
+        msgspec.json.decode(values.encoded(JSON))

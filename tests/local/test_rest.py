@@ -260,6 +260,15 @@ async def test_json_has_several_names(service: LocalService, kind: str) -> None:
     assert (await call(service, "POST", "/api/hubs/chat/:send", b'{"target":"t"}', kind=kind)).is_success
 
 
+async def test_a_compressed_body_is_refused(service: LocalService) -> None:
+    headers = bearer(token()) | {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+
+    response = await http(service, **headers).post(SEND, content=b"\x1f\x8b")
+
+    assert response.status_code == 415
+    assert "compressed" in response.json()["message"]
+
+
 async def test_messagepack_is_sent_on_and_converted_for_json(service: LocalService) -> None:
     one = await connect(service, connection_id="a")
     two = await connect(service, connection_id="b", protocol="messagepack")
