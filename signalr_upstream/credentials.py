@@ -37,7 +37,7 @@ class NamedCredential(Struct, frozen=True):
             ImportError: azure-identity is not installed.
         """
         try:
-            from azure import identity  # noqa: PLC0415 - an extra, and slow to import
+            import azure.identity as identity  # noqa: PLC0415, PLR0402 - an extra, and slow; "from" needs its stubs
         except ImportError as error:
             raise ImportError(
                 "AuthType= needs azure-identity: python -m pip install 'signalr-upstream[identity]'"
