@@ -24,10 +24,10 @@ import uvloop
 from tests.benchmarks.server202 import running_202
 from tests.benchmarks.upstream import BASELINES, REPOSITORY
 
-PORT: Final = 18881
+SERVICE: Final = os.environ.get("SERVICE", "")
 KEY: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/ABCDE="
-CONNECTION_STRING: Final = f"Endpoint=http://127.0.0.1;Port={PORT};AccessKey={KEY};Version=1.0;"
-URL: Final = f"http://127.0.0.1:{PORT}/api/hubs/chat/groups/lobby/:send?api-version=2024-12-01"
+CONNECTION_STRING: Final = f"Endpoint={SERVICE};AccessKey={KEY};Version=1.0;"
+URL: Final = f"{SERVICE}/api/hubs/chat/groups/lobby/:send?api-version=2024-12-01"
 BODY: Final = b'{"target":"newMessage","arguments":["hello world from a client",42]}'
 HEADERS: Final = {"Authorization": "Bearer " + "x" * 200, "Content-Type": "application/json"}
 WARM_UP: Final = 0.5
@@ -185,7 +185,7 @@ def main() -> None:
     print(
         f"Python {sys.version.split()[0]}; {hashlib.sha256(server.read_bytes()).hexdigest()}  {server.name}"
     )
-    with running_202(PORT):
+    with running_202():
         measure(options.rounds, options.seconds)
 
 

@@ -1,5 +1,7 @@
 """The server of the benchmarks that send: answers 202 to whatever comes, from C, so that it is never the bottleneck."""
 
+import os
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -9,9 +11,19 @@ from pathlib import Path
 from tests.benchmarks.upstream import BASELINES, wait_for_port
 
 
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+    return port
+
+
 @contextmanager
-def running_202(port: int) -> Iterator[None]:
-    """Compile and run it."""
+def running_202() -> Iterator[None]:
+    """Compile and run it; ``SERVICE`` in the environment is its base URL."""
+    port = free_port()
+    os.environ["SERVICE"] = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "server202"
         subprocess.run(["gcc", "-O2", "-o", program, BASELINES / "server202.c", "-lpthread"], check=True)

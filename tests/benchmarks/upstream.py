@@ -25,7 +25,6 @@ from pathlib import Path
 HERE = Path(__file__).parent
 BASELINES = HERE / "baselines"
 REPOSITORY = HERE.parent.parent
-URL_PATH = "/chat/messages/echo"
 TICK = os.sysconf("SC_CLK_TCK")
 
 UVICORN = [
@@ -43,8 +42,10 @@ RUN = ["-m", "signalr_upstream.cli", "run", "--log-level", "warning"]
 OURS = "signalr-upstream"
 FLASK = "Flask on gunicorn"
 EXPECTED = {"type": 3, "invocationId": "0", "result": "hello world from a client"}
-SERVERS = {
-    # name: (arguments of the interpreter, port option, folder, lowest ratio that is good enough)
+Launch = tuple[list[str], str, Path, float]
+"""Arguments of the interpreter, port option, folder, lowest ratio that is good enough."""
+
+SERVERS: dict[str, Launch] = {
     OURS: ([*RUN, "our_app:app"], "--port", HERE, 1.0),
     "bare ASGI function": ([*UVICORN, "bare_asgi:app"], "--port", BASELINES, 0.78),
     "Starlette by hand": ([*UVICORN, "starlette_app:app"], "--port", BASELINES, 1.3),
@@ -72,9 +73,10 @@ SERVERS = {
 class Server:
     """One server process and what it has used."""
 
-    def __init__(self, name: str, port: int) -> None:
-        arguments, port_option, folder, self.bar = SERVERS[name]
+    def __init__(self, name: str, port: int, launch: Launch, *, event: str = "echo") -> None:
+        arguments, port_option, folder, self.bar = launch
         self.name = name
+        self.event = event
         self.port = port
         value = f"127.0.0.1:{port}" if port_option == "-b" else str(port)
         self.process = subprocess.Popen(
@@ -95,7 +97,7 @@ class Server:
     def verify(self) -> None:
         """Look at the answers before they are timed: here, and at every answer of a run of wrk's own."""
         for _ in range(20):
-            with urllib.request.urlopen(signed_request(self.port), timeout=5) as response:
+            with urllib.request.urlopen(signed_request(self.port, self.event), timeout=5) as response:
                 body: bytes = response.read()
             if not body.endswith(b"\x1e") or json.loads(body[:-1]) != EXPECTED:
                 raise SystemExit(f"{self.name} answers wrongly: {body!r}")
@@ -125,10 +127,10 @@ class Server:
                 f"-d{seconds}s",
                 "-s",
                 "upstream.lua",
-                f"http://127.0.0.1:{self.port}{URL_PATH}",
+                f"http://127.0.0.1:{self.port}/chat/messages/{self.event}",
             ],
             cwd=BASELINES,
-            env={**os.environ, **environment},
+            env={**os.environ, "EVENT": self.event, **environment},
             capture_output=True,
             text=True,
             check=True,
@@ -148,15 +150,16 @@ def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
             time.sleep(0.05)
 
 
-def signed_request(port: int) -> urllib.request.Request:
+def signed_request(port: int, event: str = "echo") -> urllib.request.Request:
     """The request of upstream.lua."""
     script = (BASELINES / "upstream.lua").read_text()
     headers = dict(re.findall(r'wrk\.headers\["([^"]+)"\] = "([^"]*)"', script))
-    headers["X-ASRS-Event"] = "echo"
+    headers["X-ASRS-Event"] = event
     body = json.dumps(
-        {"type": 1, "invocationId": "0", "target": "echo", "arguments": ["hello world from a client", 42]}
+        {"type": 1, "invocationId": "0", "target": event, "arguments": ["hello world from a client", 42]}
     )
-    return urllib.request.Request(f"http://127.0.0.1:{port}{URL_PATH}", body.encode(), headers, method="POST")
+    url = f"http://127.0.0.1:{port}/chat/messages/{event}"
+    return urllib.request.Request(url, body.encode(), headers, method="POST")
 
 
 def _children(pid: int) -> list[int]:
@@ -170,11 +173,18 @@ def cpu_seconds(pid: int) -> float:
 
 @contextmanager
 def running() -> Iterator[list[Server]]:
-    servers = [Server(name, 18900 + index) for index, name in enumerate(SERVERS)]
+    servers = [Server(name, 18900 + index, launch) for index, (name, launch) in enumerate(SERVERS.items())]
+    with all_of(servers):
+        yield servers
+
+
+@contextmanager
+def all_of(servers: list[Server]) -> Iterator[None]:
+    """Wait until all listen, and end them."""
     try:
         for server in servers:
             server.wait_until_ready()
-        yield servers
+        yield
     finally:
         for server in servers:
             server.process.kill()
