@@ -17,7 +17,18 @@ import pytest
 
 from signalr_upstream import UpstreamApp
 from signalr_upstream.cli import main
-from signalr_upstream.local import LocalService
+from signalr_upstream.local import (
+    LocalService,
+    asgi_writer,
+    client_connection,
+    client_endpoint,
+    long_polling,
+    resumption,
+    session,
+)
+from signalr_upstream.local import rest as local_rest
+from signalr_upstream.local import upstream as local_upstream
+from signalr_upstream.protocol import rest, upstream
 from signalr_upstream.protocol.path import DEFAULT_PATTERN
 
 ROOT = Path(__file__).parent.parent
@@ -139,10 +150,60 @@ def test_relative_links_lead_to_a_file(document: Path) -> None:
             assert (document.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("document", [*DOCUMENTS, *EXAMPLES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_within_a_document_lead_to_a_heading(document: Path) -> None:
+    text = document.read_text()
+    headings = [
+        re.sub(r"[^\w -]", "", heading).replace(" ", "-").lower()
+        for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    ]
+
+    for target in re.findall(r"\]\(#([^)]+)\)", text):
+        assert target in headings, target
+
+
 def test_azure_is_shown_the_default_path() -> None:
     text = (ROOT / "docs" / "azure.md").read_text()
 
     assert f"https://<app>{DEFAULT_PATTERN}" in text
+
+
+@pytest.mark.parametrize(
+    ("row", "value"),
+    [
+        ("message of a client", f"{session.MAX_MESSAGE >> 20} MiB"),
+        (
+            "body of a REST call",
+            f"{rest.MAX_BODY // 1_000_000} MB, lenient {local_rest.LENIENT_MAX_BODY // 1_000_000} MB",
+        ),
+        ("answer of the app", f"{upstream.MAX_ANSWER >> 20} MiB, within {local_upstream.TIMEOUT:g} s"),
+        (
+            "handshake",
+            f"{session.HANDSHAKE_TIMEOUT:g} s; then a ping after {session.KEEP_ALIVE_INTERVAL:g} s",
+        ),
+        ("handshake", f"gone after {session.CLIENT_TIMEOUT:g} s"),
+        ("unread by a client", f"{asgi_writer.MAX_UNSENT >> 20} MiB"),
+        (
+            "from negotiate to connecting",
+            f"{client_endpoint.NEGOTIATED_LIFETIME:g} s, lenient {client_endpoint.LENIENT_NEGOTIATED_LIFETIME:g} s",
+        ),
+        (
+            "stateful reconnect",
+            f"{resumption.RETURN_WINDOW:g} s to come back, {session.MAX_KEPT >> 20} MiB kept",
+        ),
+        (
+            "long polling",
+            f"after {long_polling.POLL_TIMEOUT:g} s; a client without a poll for "
+            f"{long_polling.DISCONNECT_TIMEOUT:g} s",
+        ),
+        ("answer of a client to the app", f"{client_connection.INVOKE_TIMEOUT / 60:g} minutes"),
+    ],
+)
+def test_limits_of_the_local_service_are_the_real_ones(row: str, value: str) -> None:
+    text = (ROOT / "docs" / "local-service.md").read_text().partition("\n## Limits\n")[2]
+
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {row}")]
+    assert value in line
 
 
 def test_every_setting_that_is_named_is_a_flag() -> None:
