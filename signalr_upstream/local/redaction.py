@@ -26,12 +26,14 @@ _SECRET_HEADERS = frozenset(
 _SECRET_QUERY = frozenset(("access_token", "id", "code", "token", "key", "sig", "signature"))
 # Three parts of base64url behind an encoded `{"`: a signed token.
 _TOKEN = re.compile(r"eyJ[\w-]{6,}\.[\w-]{6,}\.[\w-]*")
+# In the answer of auth/accessKey, also inside a text of JSON, and in connection strings.
+_KEY = re.compile(r"""(AccessKey\\?"?\s*[:=]\s*\\?"?)[^"\\;,\s}]+""", re.IGNORECASE)
 _SEAL = re.compile(rf"\b{SEAL_CLAIM}: [^,]*")
 
 
 def hide_tokens(text: str) -> str:
-    """A text without what looks like a signed token."""
-    return _TOKEN.sub(HIDDEN, text)
+    """A text without what looks like a signed token, and without what is called an access key."""
+    return _KEY.sub(rf"\1{HIDDEN}", _TOKEN.sub(HIDDEN, text))
 
 
 def hide_query(query: str) -> str:
