@@ -108,11 +108,15 @@ class ClientConnection:
         """The transport broke without a word. The client may come back, if it can (``session.resumable``)."""
         self._carry_out(self.session.lose)
 
-    def resume(self, transport: Transport) -> None:
-        """The client goes on over another transport, as ``session.resumable`` says it may; the old one is closed."""
+    def resume(self, transport: Transport) -> bool:
+        """The client goes on over another transport; the old one is closed. False: it cannot, and the new one is."""
+        if not self.session.resumable:
+            transport.hang_up()
+            return False
         old, self.transport = self.transport, transport
         old.hang_up()
         self._carry_out(self.session.resume)
+        return True
 
     # --- from the service ------------------------------------------------------------------------------------
 

@@ -95,7 +95,7 @@ class ClientEndpoint:
         self._negotiated: dict[str, _Negotiated] = {}  # by their tokens
         self._clients: dict[str, _Client] = {}  # every live connection by its token
         self._leaving: set[ClientConnection] = set()  # gone; the app is being told
-        self._polled: set[asyncio.Task[None]] = set()  # a task for each connection that polls
+        self._kept: set[asyncio.Task[None]] = set()  # one for each connection that outlives its requests
         self._ending = False
 
     def __len__(self) -> int:
@@ -114,9 +114,9 @@ class ClientEndpoint:
             for connection in connections:
                 connection.cancel()
             await asyncio.wait(ends)
-        for task in self._polled:
+        for task in self._kept:
             task.cancel()
-        await asyncio.gather(*self._polled, return_exceptions=True)
+        await asyncio.gather(*self._kept, return_exceptions=True)
 
     async def settled(self, connection_id: str | None = None) -> None:
         """Wait until the app has answered all that has been sent so far, by one client or by all of them."""
@@ -188,21 +188,22 @@ class ClientEndpoint:
             self._negotiated[token] = _Negotiated(token, math.inf, stateful=False)
         client = self._clients.get(token)
         if client is not None and client.connection.session.resumable:
-            await self._come_back(client.connection, await _accept(scope, receive, send), receive)
+            transport = await _accept(scope, receive, send)
+            if client.connection.resume(transport):
+                await self._carry(client.connection, transport, receive)
             return
         ticket = self._ticket(guest, token, WebSocketTransport.name)
         transport = await _accept(scope, receive, send)
         client = self._open(token, ticket, transport, stateful=ticket.stateful)
-        await self._serve(token, client, partial(transport.serve, receive, client.connection))
+        if ticket.stateful:  # the connection outlives this request
+            self._keep(token, client, client.connection.gone.wait)
+            await self._carry(client.connection, transport, receive)
+        else:
+            await self._serve(token, client, partial(transport.serve, receive, client.connection))
 
-    async def _come_back(
+    async def _carry(
         self, connection: ClientConnection, transport: WebSocketTransport, receive: Receive
     ) -> None:
-        """A client with stateful reconnect has another socket."""
-        if not connection.session.resumable:  # it has ended meanwhile
-            transport.hang_up()
-            return
-        connection.resume(transport)
         with self._faults.reaching(connection.connection_id, transport):
             await transport.serve(receive, connection)
 
@@ -238,10 +239,7 @@ class ClientEndpoint:
             transport = LongPollingTransport(clock=self._clock)
             # Polls show by themselves that the service is there: no pings, as ASP.NET
             client = self._open(token, ticket, transport, keep_alive=math.inf)
-            serving = self._serve(token, client, partial(transport.serve, client.connection))
-            task = asyncio.create_task(serving)
-            self._polled.add(task)
-            task.add_done_callback(self._polled.discard)
+            self._keep(token, client, partial(transport.serve, client.connection))
         return await transport.poll(receive, until=guest.expires)
 
     async def _post(self, request: Request, token: str) -> Response:
@@ -318,15 +316,20 @@ class ClientEndpoint:
         client = self._clients[token] = _Client(connection, transport, asyncio.Lock())
         return client
 
-    async def _serve(self, token: str, client: "_Client", serve: Callable[[], Awaitable[None]]) -> None:
+    def _keep(self, token: str, client: "_Client", serve: Callable[[], Awaitable[object]]) -> None:
+        task = asyncio.create_task(self._serve(token, client, serve))
+        self._kept.add(task)
+        task.add_done_callback(self._kept.discard)
+
+    async def _serve(self, token: str, client: "_Client", serve: Callable[[], Awaitable[object]]) -> None:
         """Serve a connection until it is gone and the app knows."""
         connection = client.connection
         try:
             with self._faults.reaching(connection.connection_id, client.transport):
                 await serve()
-            await connection.gone.wait()  # the transport is: the client may come back over another one
         finally:
-            self._journal.closed(connection.connection_id)
+            farewell = connection.session.farewell
+            self._journal.closed(connection.connection_id, None if farewell is None else farewell.error)
             del self._clients[token]
         self._leaving.add(connection)
         try:

@@ -111,7 +111,7 @@ class Session:
         self._resumption: Resumption | None = None
         self._streams: set[str] = set()  # open ones, by the client's ids
         self._starting: str | None = None  # the stream that the running call is about
-        self._farewell: CloseConnection | None = None  # what the app is told, where the service ended it
+        self.farewell: CloseConnection | None = None  # told to the app where the client did not just leave
 
     # --- what a transport asks ------------------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ class Session:
         if not self.open:
             return []
         if error is not None:
-            self._farewell = CloseConnection(error)
+            self.farewell = CloseConnection(error)
         return self._end()
 
     def lose(self, now: float) -> list[Action]:
@@ -316,7 +316,7 @@ class Session:
             invocation = self._next_call([], now)
         except ProtocolError as error:
             invocation = None
-            self._farewell = CloseConnection(str(error))
+            self.farewell = CloseConnection(str(error))
         if invocation is not None:
             self._step(Event.CALL)
             return [Call(invocation)]
@@ -381,7 +381,7 @@ class Session:
         """End it from here: ``message`` for the client, ``error`` for the app."""
         held_back = [] if self._resumption is None else self._resumption.release_all()
         actions = self._write(held_back, now) + self._say(message, now)
-        self._farewell = CloseConnection(error)
+        self.farewell = CloseConnection(error)
         self._inbox.clear()
         return [*actions, HangUp(), *self._end()]
 
@@ -391,7 +391,7 @@ class Session:
 
     def _say_goodbye(self) -> Call:
         cut_short = CloseConnection(CUT_SHORT) if self._inbox.cut_short else CloseConnection()
-        return Call(self._farewell or cut_short)
+        return Call(self.farewell or cut_short)
 
     def _step(self, event: Event) -> None:
         self.state = TRANSITIONS[self.state, event]

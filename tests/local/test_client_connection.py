@@ -215,3 +215,6 @@ async def test_a_client_that_stays_away_is_gone_in_the_end() -> None:
 
     assert client.connection.gone.is_set()
     assert service.hub("chat").everybody() == []
+    late = Client()
+    assert not client.connection.resume(late)
+    assert (late.gone, late.received) == (True, [])

@@ -159,6 +159,21 @@ async def test_a_call_that_holds_nothing_for_the_client_is_refused() -> None:
     assert client.received == []
 
 
+async def test_a_client_that_is_away_is_asked_when_it_is_back() -> None:
+    service = LocalService()
+    client, back = await connect(service, stateful=True), Client()
+    client.connection.lose()
+    invoking = asyncio.create_task(client.connection.invoke(Outgoing(question)))
+    await begin()
+    assert client.received == []
+
+    assert client.connection.resume(back)
+    client.connection.receive(b'{"type":9,"sequenceId":1}\x1e{"type":3,"invocationId":"s1","result":1}\x1e')
+
+    assert (await invoking).result == Raw(b"1")
+    assert back.received == [b'{"type":9,"sequenceId":1}\x1e', ASKED]
+
+
 # --- streams ---
 
 
@@ -210,10 +225,12 @@ async def test_a_stream_is_completed_once(error: str | None, message: bytes) -> 
     assert client.received == [message]
 
 
-async def test_there_are_no_streams_before_the_handshake() -> None:
+async def test_nothing_is_sent_before_the_handshake() -> None:
     client = await connect(LocalService(), protocol=None)
 
     assert not client.connection.send_item("7", item(b"1"), completed=False)
     assert not client.connection.complete_stream("7", None)
+    client.connection.send(Outgoing(question))
+    assert client.received == []
     with pytest.raises(ConnectionGoneError):
         await client.connection.invoke(Outgoing(question))

@@ -105,6 +105,23 @@ async def test_a_client_whose_socket_breaks_goes_on_where_it_was(service: LocalS
     assert closed.value.response.status_code == 404
 
 
+async def test_a_client_that_is_dropped_on_purpose_comes_back_too(service: LocalService) -> None:
+    token = (await negotiate(service))["connectionToken"]
+    async with open_socket(service, token) as client:
+        await shake_hands(client)
+        [connection] = service.hub("chat").everybody()
+        service.faults.drop(connection.connection_id)
+        message = broadcast(service, 1)
+        with pytest.raises(ConnectionClosed):
+            await client.recv()
+
+    async with open_socket(service, token) as back:
+        assert [await back.recv(), await back.recv()] == ['{"type":9,"sequenceId":1}\x1e', message]
+        service.faults.drop(connection.connection_id)
+        with pytest.raises(ConnectionClosed):
+            await back.recv()
+
+
 async def test_a_socket_that_hangs_is_replaced(service: LocalService) -> None:
     token = (await negotiate(service))["connectionToken"]
     async with open_socket(service, token) as old:
@@ -219,6 +236,7 @@ async def test_a_connection_is_closed_when_its_authentication_expires(
     assert messages[0] == '{"type":6}\x1e', "a ping after 15 seconds"
     assert messages[1] == f'{{"type":7,"error":"{reasons.EXPIRED}","allowReconnect":true}}\x1e'
     assert app.events[-1] == ("disconnected", reasons.EXPIRED)
+    assert service.journal.frames[-1].data == reasons.EXPIRED.encode(), "of the frame `closed`"
 
 
 @pytest.mark.parametrize(
