@@ -260,6 +260,39 @@ async def test_json_has_several_names(service: LocalService, kind: str) -> None:
     assert (await call(service, "POST", "/api/hubs/chat/:send", b'{"target":"t"}', kind=kind)).is_success
 
 
+@pytest.mark.parametrize("lenient", [True, False])
+async def test_values_pass_through_as_they_are(lenient: bool) -> None:
+    # What Microsoft's emulator makes something else of: NOTES of its recording, REST.
+    service = make(lenient=lenient)
+    one = await connect(service, connection_id="a")
+    two = await connect(service, connection_id="b", protocol="messagepack")
+    arguments = (
+        b'["2023-11-14T22:13:20.000Z","/Date(0)/",1.0,1e21,-0.0,12345678901234567890123,9007199254740993,'
+        b'{"$type":"System.String","a":1,"a":2},[[1]],null,true]'  # eleven of them
+    )
+
+    response = await call(
+        service, "POST", "/api/hubs/chat/:send", b'{"target":"t","arguments":' + arguments + b"}"
+    )
+
+    assert response.status_code == 202
+    assert one.take() == [b'{"type":1,"target":"t","arguments":' + arguments + b"}\x1e"]
+    [message] = two.take()
+    assert msgspec.msgpack.decode(message[1:])[4] == [
+        *(
+            "2023-11-14T22:13:20.000Z",
+            "/Date(0)/",
+            1.0,
+            1e21,
+            -0.0,
+            12345678901234567890123.0,
+            9007199254740993,
+        ),
+        *({"$type": "System.String", "a": 2}, [[1]], None, True),
+    ]
+    await service.aclose()
+
+
 async def test_a_compressed_body_is_refused(service: LocalService) -> None:
     headers = bearer(token()) | {"Content-Type": "application/json", "Content-Encoding": "gzip"}
 
