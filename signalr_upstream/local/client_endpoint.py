@@ -183,16 +183,14 @@ class ClientEndpoint:
 
     async def _websocket(self, scope: Scope, guest: "_Guest", receive: Receive, send: Send) -> None:
         token = guest.query.last("id")
-        if token is None:  # pysignalr and signalrcore do not negotiate with the service
-            token = _new_id()
-            self._negotiated[token] = _Negotiated(token, math.inf, stateful=False)
-        client = self._clients.get(token)
+        client = self._clients.get(token or "")
         if client is not None and client.connection.session.resumable:
             transport = await _accept(scope, receive, send)
             if client.connection.resume(transport):
                 await self._carry(client.connection, transport, receive)
             return
         ticket = self._ticket(guest, token, WebSocketTransport.name)
+        token = token or ticket.caller.connection_id
         transport = await _accept(scope, receive, send)
         client = self._open(token, ticket, transport, stateful=ticket.stateful)
         if ticket.stateful:  # the connection outlives this request
@@ -262,9 +260,18 @@ class ClientEndpoint:
 
     # --- connections -----------------------------------------------------------------------------------------
 
-    def _ticket(self, guest: "_Guest", token: str, transport: str) -> "_Ticket":
+    def _ticket(self, guest: "_Guest", token: str | None, transport: str) -> "_Ticket":
         """Who opens a transport; its token is used up."""
         hub = self._admission.hub_name(guest.query)
+        if token is None:  # pysignalr and signalrcore do not negotiate with the service
+            negotiated = _Negotiated(_new_id(), math.inf, stateful=False)
+        else:
+            negotiated = self._use_up(token, transport)
+        user_id, items = read_claims(guest.claims)
+        caller = Caller(negotiated.connection_id, hub, user_id, items, f"?{guest.query.raw}")
+        return _Ticket(caller, negotiated.stateful, closing_time(guest.claims))
+
+    def _use_up(self, token: str, transport: str) -> "_Negotiated":
         if (client := self._clients.get(token)) is not None:
             if client.transport.name != transport:
                 raise Refused(400, "Cannot change transports mid-connection")
@@ -272,9 +279,7 @@ class ClientEndpoint:
         negotiated = self._negotiated.pop(token, None)
         if negotiated is None or self._clock.time() >= negotiated.ends:
             raise Refused(404, UNKNOWN_ID)
-        user_id, items = read_claims(guest.claims)
-        caller = Caller(negotiated.connection_id, hub, user_id, items, f"?{guest.query.raw}")
-        return _Ticket(caller, negotiated.stateful, closing_time(guest.claims))
+        return negotiated
 
     def _open(
         self,

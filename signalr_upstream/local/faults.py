@@ -42,7 +42,7 @@ class FaultSettings(Struct, forbid_unknown_fields=True, kw_only=True):
         rest_status: of the refusal of every REST call.
         rest_retry_after: the ``Retry-After`` of a refusal with 429 or 503.
         rest_token_expired: take the tokens of REST calls for expired.
-        client_latency: before a client's request is looked at: negotiate, the opening of a transport.
+        client_latency: before a client's request is looked at: negotiate, the opening of a transport, a poll, a post.
         client_status: of the refusal of such requests.
         client_retry_after: the ``Retry-After`` of a refusal with 429 or 503.
         client_token_expired: take the tokens of such requests for expired.

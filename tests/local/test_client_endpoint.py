@@ -275,6 +275,17 @@ async def test_a_hub_is_needed_to_open_a_transport(service: LocalService, hub: s
     assert told(await client.poll(connection).done())[0] == 400
 
 
+async def test_nothing_is_kept_of_a_socket_that_is_refused(service: LocalService) -> None:
+    refused = await websocket(HttpClient(service, hub="1x"), "/client/?hub=1x")
+
+    assert refused[0]["status"] == 400
+    assert len(service._clients._negotiated) == 0
+
+
+async def test_a_websocket_with_an_empty_id_has_none_that_is_known(client: HttpClient) -> None:
+    assert (await websocket(client, "/client/?hub=chat&id="))[0]["status"] == 404
+
+
 # --- tokens ---
 
 
@@ -390,6 +401,22 @@ async def test_a_body_that_does_not_end_is_given_up_and_the_next_is_taken(
     assert (told(slow)[0], slow.headers["connection"]) == (408, "close")
     assert next_one.status == 200
     assert app.events[1:] == [("echo", [1])]  # no piece of what came slowly is in it
+
+
+async def test_posts_are_taken_in_the_order_in_which_they_began(client: HttpClient, app: EchoApp) -> None:
+    connection = await client.open_polls()
+    first = client.start("POST", client.url(connection), None)
+    first.say(SENT[:10], more=True)
+    await settle()
+    second = client.start("POST", client.url(connection), SENT.replace(b"1]", b"2]"))
+    await settle()
+    assert second.sent == []
+
+    first.say(SENT[10:])
+    await second.done()
+    await settle()
+
+    assert app.events[1:] == [("echo", [1]), ("echo", [2])]
 
 
 async def test_a_body_whose_client_goes_is_forgotten(client: HttpClient, app: EchoApp) -> None:
