@@ -7,7 +7,6 @@ needs a good token again.
 
 import asyncio
 import math
-import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -31,25 +30,18 @@ from .connections import Hub
 from .faults import Faults
 from .journal import Client, Journal
 from .long_polling import NO_CACHE, LongPollingTransport
+from .negotiated import UNKNOWN_ID, Negotiated, NegotiatedTokens, new_id
 from .request_body import read_body
 from .session import KEEP_ALIVE_INTERVAL, Session
 from .sse import EventStreamTransport
 from .upstream import Caller, Upstream
 from .websocket import SOCKET, WebSocketTransport
 
-NEGOTIATED_LIFETIME = 5.0
-"""Seconds in which a client must open a transport after negotiate; Azure's number."""
-
-LENIENT_NEGOTIATED_LIFETIME = 15.0
-"""The same for Microsoft's emulator."""
-
 LAST_CALLS = 2.0
 """Seconds that calls to the app get to end when the service ends."""
 
 MAX_POST = 30_000_000
 """Largest body of a POST in bytes: Kestrel's number. It may hold many messages."""
-
-UNKNOWN_ID = "No Connection with that ID"
 
 _Transport = WebSocketTransport | EventStreamTransport | LongPollingTransport
 
@@ -92,7 +84,7 @@ class ClientEndpoint:
         self._streams = streams
         self._faults = faults
         self._lenient = lenient
-        self._negotiated: dict[str, _Negotiated] = {}  # by their tokens
+        self._negotiated = NegotiatedTokens(clock, lenient=lenient)
         self._clients: dict[str, _Client] = {}  # every live connection by its token
         self._leaving: set[ClientConnection] = set()  # gone; the app is being told
         self._kept: set[asyncio.Task[None]] = set()  # one for each connection that outlives its requests
@@ -163,13 +155,8 @@ class ClientEndpoint:
             version = parse_negotiate_version(query.last("negotiateversion"))
         except HandshakeError as error:
             return Response(encode_negotiation_error(str(error)), media_type="application/json")
-        connection_id = _new_id()
-        token = _new_id() if version else connection_id
-        now = self._clock.time()
-        lifetime = LENIENT_NEGOTIATED_LIFETIME if self._lenient else NEGOTIATED_LIFETIME
-        self._negotiated = {key: entry for key, entry in self._negotiated.items() if now < entry.ends}
         stateful = (query.last("usestatefulreconnect") or "").lower() == "true"
-        self._negotiated[token] = _Negotiated(connection_id, now + lifetime, stateful)
+        token, connection_id = self._negotiated.give_out(version=version, stateful=stateful)
         body = encode_negotiation(
             connection_id=connection_id,
             connection_token=token,
@@ -263,23 +250,19 @@ class ClientEndpoint:
     def _ticket(self, guest: "_Guest", token: str | None, transport: str) -> "_Ticket":
         """Who opens a transport; its token is used up."""
         hub = self._admission.hub_name(guest.query)
-        if token is None:  # pysignalr and signalrcore do not negotiate with the service
-            negotiated = _Negotiated(_new_id(), math.inf, stateful=False)
-        else:
-            negotiated = self._use_up(token, transport)
+        negotiated = self._use_up(token, transport)
         user_id, items = read_claims(guest.claims)
         caller = Caller(negotiated.connection_id, hub, user_id, items, f"?{guest.query.raw}")
         return _Ticket(caller, negotiated.stateful, closing_time(guest.claims))
 
-    def _use_up(self, token: str, transport: str) -> "_Negotiated":
+    def _use_up(self, token: str | None, transport: str) -> Negotiated:
+        if token is None:  # pysignalr and signalrcore do not negotiate with the service
+            return Negotiated(new_id(), stateful=False)
         if (client := self._clients.get(token)) is not None:
             if client.transport.name != transport:
                 raise Refused(400, "Cannot change transports mid-connection")
             raise Refused(409, "There is a connection with this id already.")
-        negotiated = self._negotiated.pop(token, None)
-        if negotiated is None or self._clock.time() >= negotiated.ends:
-            raise Refused(404, UNKNOWN_ID)
-        return negotiated
+        return self._negotiated.use_up(token)
 
     def _open(
         self,
@@ -357,14 +340,6 @@ class _Guest(NamedTuple):
     expires: float  # Unix seconds
 
 
-class _Negotiated(NamedTuple):
-    """What negotiate has promised to a client."""
-
-    connection_id: str
-    ends: float  # Unix seconds
-    stateful: bool
-
-
 class _Ticket(NamedTuple):
     """Who may open a transport, and how the connection is to be."""
 
@@ -396,7 +371,3 @@ def _required_id(query: Query) -> str:
 
 def _plain(status: int) -> Response:
     return Response(status_code=status, headers={"Content-Type": "text/plain"})
-
-
-def _new_id() -> str:
-    return secrets.token_urlsafe(16)

@@ -163,6 +163,7 @@ async def test_the_ids_of_clients_that_never_came_are_forgotten(
         await client.negotiate()
         clock.advance(5)
 
+    assert repr(service._clients._negotiated) == "NegotiatedTokens(<1 redacted>)"
     assert len(service._clients._negotiated) == 1
 
 
