@@ -148,7 +148,7 @@ SEND_STREAM_ITEM = Operation(
     ("completed",),
     Body.ITEM,
     (202,),
-    _NO_CONNECTION,
+    (*_NO_CONNECTION, STREAM_GONE),
     idempotent=False,
     since="2024-12-01",
 )
@@ -158,7 +158,7 @@ COMPLETE_STREAM = Operation(
     _CONNECTION + "/streams/{stream}/:complete",
     ("reason", "error"),  # the description's name, and that of Microsoft's SDK
     success=(202,),
-    absent=_NO_CONNECTION,
+    absent=(*_NO_CONNECTION, STREAM_GONE),
     idempotent=False,
     since="2024-12-01",
 )

@@ -11,10 +11,17 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Mount
 
 from signalr_upstream import Context, Forbidden, Hub, HubError, Identity, ServiceClient, UpstreamApp, role
-from signalr_upstream.errors import ConfigurationError, InvalidNameError, NoKeysError, ServiceError
+from signalr_upstream.errors import (
+    ClientInvocationError,
+    ConfigurationError,
+    InvalidNameError,
+    NoKeysError,
+    ServiceError,
+)
 from signalr_upstream.local import (
     DisconnectedError,
     LocalService,
@@ -600,3 +607,54 @@ async def test_faults_reach_clients_of_this_process(service: LocalService, chat:
     service.faults.upstream_status = 503
     with pytest.raises(HubError, match="status code 503"):
         await bob.invoke("echo", 1)
+
+
+# --- what the REST API asks of clients -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", ["json", "messagepack"])
+async def test_the_app_asks_a_client_and_gets_its_answer(
+    service: LocalService, chat: Chat, protocol: str
+) -> None:
+    client = await service.connect("chat", protocol=protocol)
+    client.on("add", lambda *numbers: sum(numbers))
+    target = chat.app.hub(chat.hub).clients.connection(client.connection_id)
+
+    assert await target.invoke("add", 40, 2, result_type=int) == 42
+    with pytest.raises(ClientInvocationError, match="Client didn't provide a result"):
+        await target.invoke("unheard")
+
+
+@pytest.mark.parametrize("protocol", ["json", "messagepack"])
+async def test_a_client_reads_a_stream_that_the_app_feeds(protocol: str) -> None:
+    asked = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if (b"x-asrs-event", b"count") in scope.get("headers", ()):
+            asked.set()
+        await Response(status_code=204)(scope, receive, send)
+
+    async with (
+        LocalService(app, port=None, experimental_streams=True) as service,
+        ServiceClient(service.connection_string, transport=service.transport) as sender,
+    ):
+        client = await service.connect("chat", protocol=protocol)
+        target = sender.hub("chat").clients.connection(client.connection_id)
+        stream = client.stream("count", 3)
+        first = asyncio.ensure_future(anext(stream))
+        await asked.wait()
+        await service.settled()
+
+        assert await target.send_item("1", {"n": 1})
+        assert await first == {"n": 1}
+        assert await target.send_item("1", [2], completed=True)
+        assert [item async for item in stream] == [[2]]
+        assert not await target.send_item("1", 3)
+        assert not await target.complete_stream("1")
+
+
+async def test_a_stream_that_nobody_serves_says_so(service: LocalService) -> None:
+    client = await service.connect("chat")
+
+    with pytest.raises(HubError, match="stream"):
+        await anext(client.stream("count"))
