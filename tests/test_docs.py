@@ -21,8 +21,8 @@ from signalr_upstream.local import (
     LocalService,
     asgi_writer,
     client_connection,
-    client_endpoint,
     long_polling,
+    negotiated,
     resumption,
     session,
 )
@@ -185,7 +185,7 @@ def test_azure_is_shown_the_default_path() -> None:
         ("unread by a client", f"{asgi_writer.MAX_UNSENT >> 20} MiB"),
         (
             "from negotiate to connecting",
-            f"{client_endpoint.NEGOTIATED_LIFETIME:g} s, lenient {client_endpoint.LENIENT_NEGOTIATED_LIFETIME:g} s",
+            f"{negotiated.NEGOTIATED_LIFETIME:g} s, lenient {negotiated.LENIENT_NEGOTIATED_LIFETIME:g} s",
         ),
         (
             "stateful reconnect",
