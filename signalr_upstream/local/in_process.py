@@ -127,7 +127,7 @@ class InProcess:
             NothingCameError: the app has not answered.
         """
         claims = claims or {}
-        identity = Identity(user_id, claims=claims) if user_id else Identity.anonymous(claims=claims)
+        identity = Identity.anonymous(claims=claims) if user_id is None else Identity(user_id, claims=claims)
         access = client_access(identity, endpoint=self._endpoint(), hub=hub, now=self._clock.time())
         more = f"&{urlencode(query)}" if query else ""
         return await self._open(access.url + more, access.access_token, protocol, timeout)

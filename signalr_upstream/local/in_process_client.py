@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Raw
 from starlette.types import ASGIApp
 
-from ..errors import HubError, SignalRError
+from ..errors import ConfigurationError, HubError, SignalRError
 from ..protocol.framing import BinarySplitter, TextSplitter
 from ..protocol.handshake import PROTOCOLS, encode_handshake_request, parse_handshake_response
 from ..protocol.messages import (
@@ -84,6 +84,9 @@ class InProcessClient:
         token: bearer token.
         protocol: ``"json"`` or ``"messagepack"``.
 
+    Raises:
+        ConfigurationError: no such protocol.
+
     Attributes:
         reason: why the service has closed the connection, if it has and gave a reason.
     """
@@ -91,6 +94,8 @@ class InProcessClient:
     def __init__(
         self, service: ASGIApp, *, connection_id: str, query: str, token: str, protocol: str = "json"
     ) -> None:
+        if protocol not in PROTOCOLS:
+            raise ConfigurationError(f"there is no hub protocol {protocol!r}: it is json or messagepack")
         self.connection_id = connection_id
         self.reason: str | None = None
         self._protocol = PROTOCOLS[protocol]

@@ -18,6 +18,7 @@ from signalr_upstream import Context, Forbidden, Hub, HubError, Identity, Servic
 from signalr_upstream.errors import (
     ClientInvocationError,
     ConfigurationError,
+    IdentityError,
     InvalidNameError,
     NoKeysError,
     ServiceError,
@@ -301,7 +302,9 @@ async def test_an_app_that_answers_negotiate_with_something_else_is_an_error() -
 async def test_the_service_refuses_as_it_refuses_everybody(service: LocalService) -> None:
     with pytest.raises(InvalidNameError):
         await service.connect("1chat")
-    with pytest.raises(KeyError):
+    with pytest.raises(IdentityError, match="the user id is empty"):
+        await service.connect("chat", user_id="")
+    with pytest.raises(ConfigurationError, match="no hub protocol 'xml': it is json or messagepack"):
         await service.connect("chat", protocol="xml")
 
     await service.aclose()
