@@ -25,7 +25,9 @@ class NotAdmittedError(SignalRError):
 def http_client(app: ASGIApp) -> httpx.AsyncClient:
     """An HTTP client of an ASGI app; what the app raises is raised to the caller."""
     return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app, client=("127.0.0.1", 0)), base_url="http://localhost"
+        transport=httpx.ASGITransport(app, client=("127.0.0.1", 0)),
+        base_url="http://localhost",
+        trust_env=False,
     )
 
 
