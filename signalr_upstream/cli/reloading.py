@@ -71,6 +71,7 @@ def _announce(development: Development, service: LocalService) -> None:
     click.echo(f"  app                 http://localhost:{development.port}")
     click.echo(f"  local service       {service.url}")
     click.echo(f"  connection string   {service.connection_string}")
+    click.echo(f"  inspector           {service.inspector_url}")
     folders = ", ".join(os.path.abspath(folder) for folder in development.reload_dirs)
     click.echo(f"Saving a Python file in {folders} restarts the app. Ctrl-C ends both.")
 

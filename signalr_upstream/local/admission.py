@@ -27,7 +27,7 @@ CLOCK_SKEW = 300.0
 """Seconds by which the clock that made a REST token may be wrong: .NET's default, and so Azure's. Clients get none:
 transports end when their token does."""
 
-_WILDCARDS = frozenset(("0.0.0.0", "::", ""))  # noqa: S104 - recognised, not bound
+WILDCARDS = frozenset(("0.0.0.0", "::", ""))  # noqa: S104 - recognised, not bound
 _NAME_CLAIM = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/"
 _USER_CLAIMS = ("asrs.s.uid", _NAME_CLAIM + "nameidentifier")
 # What .NET renames when it reads a token; the app sees the long names.
@@ -119,7 +119,7 @@ class Admission:
     def check_host(self, host: str | None) -> None:
         """Refuse requests that were meant for somebody else."""
         name = (urlsplit(f"//{host}").hostname or "") if _is_authority(host) else ""
-        if not (name and (self._host in _WILDCARDS or name == self._host or is_loopback(name))):
+        if not (name and (self._host in WILDCARDS or name == self._host or is_loopback(name))):
             raise Refused(403, "The Host header does not name this machine: use http://localhost.")
 
     def check_origin(self, origin: str | None) -> None:
@@ -207,7 +207,7 @@ class Admission:
             if not isinstance(audience, str):
                 continue
             host = _hostname(audience)
-            if not (is_loopback(host) or host == self._host or self._host in _WILDCARDS):
+            if not (is_loopback(host) or host == self._host or self._host in WILDCARDS):
                 continue
             _, _, rest = audience.partition("://")
             path, _, query = rest[len(rest.split("/", 1)[0]) :].partition("?")

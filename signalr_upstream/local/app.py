@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..connection_string import counts_as_none, is_loopback, parse_connection_string
 from ..errors import ConfigurationError, SignalRError
 from ..transport import Transport
-from .admission import Admission, Query, Refused
+from .admission import WILDCARDS, Admission, Query, Refused
 from .answers import is_preflight, preflight, send_refusal, with_cors
 from .client_connection import ClientConnection
 from .client_endpoint import ClientEndpoint, is_clients_path
@@ -28,6 +28,7 @@ from .faults import Faults, pause
 from .fixture import lines_of, write_lines
 from .hosted_app import HostedApp
 from .in_process import InProcess, InProcessTransport
+from .inspector import INSPECTOR_PATH, Inspector, is_inspector_path
 from .journal import Journal, RestCall, UpstreamCall
 from .recording import record
 from .rest import RestEndpoint
@@ -72,6 +73,8 @@ class LocalService:
     Attributes:
         connect, connect_via: connect a client without a socket; see ``InProcess``.
         settled: wait until the app has answered all that clients have sent.
+        journal: what has happened.
+        faults: what is made to go wrong on purpose; nothing at first.
 
     A template can ask for tokens of a managed identity: ``UpstreamTemplate(..., resource="api://my-app")``. Such calls
     bring ``Authorization: Bearer`` with a token that the service signs with a key of its own, as Microsoft Entra ID
@@ -159,6 +162,13 @@ class LocalService:
         self.connect = self._in_process.connect
         self.connect_via = self._in_process.connect_via
         self.settled = self._in_process.settled
+        self._inspector = Inspector(
+            hubs=self._hubs,
+            journal=self.journal,
+            faults=self.faults,
+            upstream=self._upstream,
+            connect=self.connect,
+        )
         self._transport: InProcessTransport | None = None
         self._server: Server | None = None
 
@@ -176,6 +186,16 @@ class LocalService:
     def url(self) -> str:
         """``http://host:port``."""
         return f"http://{self._name}:{self.port}"
+
+    @property
+    def inspector_url(self) -> str | None:
+        """Where a browser on this machine sees what happens, and can act as any user.
+
+        None where nothing listens on loopback.
+        """
+        if self._port is None or not (is_loopback(self._host) or self._host in WILDCARDS):
+            return None
+        return f"http://localhost:{self.port}{INSPECTOR_PATH}#token={self._inspector.token}"
 
     @property
     def connection_string(self) -> str:
@@ -270,6 +290,7 @@ class LocalService:
     async def aclose(self) -> None:
         """Send every client away, tell the app, and close the port. What comes back meanwhile is refused."""
         try:
+            await self._inspector.aclose()
             await self._clients.aclose()
             await self._in_process.end()
             if self._app is not None:
@@ -290,6 +311,9 @@ class LocalService:
         """The service as an ASGI app."""
         if scope["type"] == "lifespan":
             await _lifespan(receive, send, self.aclose)
+            return
+        if scope["type"] == "http" and is_inspector_path(scope["path"]):
+            await self._inspector(scope, receive, send)
             return
         headers = Headers(scope=scope)
         origin = headers.get("origin")

@@ -93,6 +93,16 @@ class Hub(Generic[M]):
         """The groups a connection is in."""
         return self._joined.get(connection_id, {}).keys()
 
+    @property
+    def groups(self) -> list[str]:
+        """The groups that somebody is in."""
+        return list(self._groups)
+
+    @property
+    def users(self) -> list[str]:
+        """The users who are there, and those who were added to a group."""
+        return list(dict.fromkeys([*self._users, *self._memberships]))
+
     # --- membership of connections ---------------------------------------------------------------------------
 
     def join(self, connection_id: str, group: str) -> bool:

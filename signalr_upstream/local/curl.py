@@ -6,18 +6,21 @@ import shlex
 from ..protocol import upstream as wire
 from .journal import UpstreamCall
 from .redaction import HIDDEN, hide_headers, hide_url
+from .upstream import IN_PROCESS
 
+_IN_PROCESS = IN_PROCESS.partition("{")[0]
 _NOT_SENT = frozenset(("host", "content-length", "connection", "accept-encoding"))
 """What curl writes by itself."""
 
 
 def curl_line(call: UpstreamCall) -> str | None:
-    """The command that makes ``call`` again; None where its body was not kept whole.
+    """The command that makes ``call`` again; None where that cannot be: the app is in this process, and has no
+    address, or the body was not kept whole.
 
     The access key comes from the variable ``ACCESS_KEY`` of the shell.
     """
     request = call.request
-    if request.size != len(request.body):
+    if not call.whole or call.request.url.startswith(_IN_PROCESS):
         return None
     sign = (
         f'printf %s {quoted(call.connection_id)} | openssl dgst -sha256 -hmac "$ACCESS_KEY" -r | cut -c1-64'

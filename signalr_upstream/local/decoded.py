@@ -96,7 +96,7 @@ def _decoded(payload: bytes, protocol: str) -> Message:
         type=type(message).__name__,
         name=message.target if isinstance(message, Invocation | StreamInvocation) else "",
         values=hide_tokens(_values(message, binary=binary)),
-        text=as_text(msgspec.json.encode(_members(message, binary=binary), enc_hook=str)),
+        text=as_text(msgspec.json.encode(_members(message, binary=binary))),
         failed=bool(getattr(message, "error", None)),
     )
 
@@ -158,9 +158,15 @@ def _json(raw: Raw, *, binary: bool) -> bytes:
     if not binary:
         return bytes(raw)
     try:
-        return msgspec.json.encode(msgspec.msgpack.decode(raw), enc_hook=str) if bytes(raw) else b""
+        return msgspec.json.encode(msgspec.msgpack.decode(raw), enc_hook=_as_json) if bytes(raw) else b""
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
         return msgspec.json.encode(f"MessagePack that JSON has no form for: {bytes(raw).hex(' ')}")
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, msgspec.msgpack.Ext):
+        return {"extension": value.code, "data": bytes(value.data).hex(" ")}
+    raise TypeError(type(value).__name__)
 
 
 def _unknown(data: bytes) -> Message:

@@ -1,5 +1,6 @@
 """The journal as the inspector shows it: a row for each message and call, and the details of one of them."""
 
+import re
 from collections.abc import Iterable
 from itertools import islice, takewhile
 
@@ -105,13 +106,13 @@ def find(journal: Journal, number: int) -> Entry | None:
     return None
 
 
-def details_of(journal: Journal, entry: Entry, *, can_replay: bool = True) -> Details:
+def details_of(journal: Journal, entry: Entry) -> Details:
     """All that can be shown of an entry."""
     match entry:
         case Frame():
             return _frame_details(journal, entry)
         case UpstreamCall():
-            return _upstream_details(journal, entry, can_replay=can_replay)
+            return _upstream_details(journal, entry)
         case RestCall():
             return _rest_details(entry)
 
@@ -196,7 +197,7 @@ def _upstream_row(journal: Journal, call: UpstreamCall) -> Row:
     )
 
 
-def _upstream_details(journal: Journal, call: UpstreamCall, *, can_replay: bool) -> Details:
+def _upstream_details(journal: Journal, call: UpstreamCall) -> Details:
     status = call.answer.status if call.answer else None
     facts = [
         ("Hub", call.hub),
@@ -206,15 +207,14 @@ def _upstream_details(journal: Journal, call: UpstreamCall, *, can_replay: bool)
         ("Took", _took(call.seconds)),
         *_client_facts(journal, call.connection_id),
     ]
-    curl = curl_line(call)
     return Details(
         number=call.number,
         title=f"Call to the app: {call.event}",
         connection=call.connection_id,
         facts=facts,
         sections=_exchange(call.request, call.answer),
-        curl=curl,
-        replay=can_replay and curl is not None,
+        curl=curl_line(call),
+        replay=call.whole,
     )
 
 
@@ -244,7 +244,7 @@ def _rest_row(call: RestCall) -> Row:
         connection="",
         user="",
         type=call.request.method,
-        name=path[:MAX_TEXT],
+        name=re.sub(r"^/api/(v1/)?hubs/", "", path)[:MAX_TEXT],
         text=hide_tokens(_called(call.request))[:MAX_TEXT],
         state=_state(status, None if call.answer else "the caller left"),
         seconds=call.seconds,
@@ -320,8 +320,8 @@ def _size(size: int, kept: int, kind: str) -> str:
 
 
 def _newest(entries: Iterable[Frame | RestCall], number: int, limit: int) -> list[Frame | RestCall]:
-    return list(islice(takewhile(lambda entry: entry.number > number, entries), limit))
+    return list(islice(takewhile(lambda entry: _changed(entry) > number, entries), limit))
 
 
 def _changed(entry: Entry) -> int:
-    return entry.changed if isinstance(entry, UpstreamCall) else entry.number
+    return entry.number if isinstance(entry, Frame) else entry.changed

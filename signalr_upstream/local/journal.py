@@ -162,6 +162,11 @@ class UpstreamCall(Struct, kw_only=True):
         """Bytes that count against the journal's limit."""
         return _kept(self.request) + _kept(self.answer)
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of the request was kept, so that it can be made again."""
+        return self.request.size == len(self.request.body)
+
 
 class RestCall(Struct, kw_only=True):
     """One call to the REST API that is over. Times are in seconds, ``start`` since 1970.
@@ -175,6 +180,7 @@ class RestCall(Struct, kw_only=True):
     start: float
     seconds: float
     number: int = 0
+    changed: int = 0
 
     @property
     def method(self) -> str:
@@ -337,7 +343,7 @@ class Journal:
             Frame(next(self._numbers), self.clock.time(), kind, connection_id, data, binary, size)
         )
         if self._watchers:
-            self._wake()
+            self.wake()
 
     # --- calls -----------------------------------------------------------------------------------------------
 
@@ -353,7 +359,7 @@ class Journal:
         """The app is being called."""
         call.number = call.changed = next(self._numbers)
         self._upstream.add(call)
-        self._wake()
+        self.wake()
 
     def upstream_answered(self, call: UpstreamCall, answer: Answer | str) -> None:
         """The app has answered, or it has not: then the text says why."""
@@ -365,15 +371,20 @@ class Journal:
             call.answer = answer
             if call.number >= self._upstream.entries[0].number:  # it may have left the ring meanwhile
                 self._upstream.grow(_kept(answer))
-        self._wake()
+        self.wake()
+
+    def next_number(self) -> int:
+        """The number of an entry that is noted when it is over."""
+        return next(self._numbers)
 
     def rest_called(self, call: RestCall) -> None:
-        """A call to the REST API is over."""
-        call.number = next(self._numbers)
+        """A call to the REST API is over; its number is of when it began."""
+        call.changed = next(self._numbers)
         self._rest.add(call)
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Tell who watches to look again."""
         for event in self._watchers:
             event.set()
 

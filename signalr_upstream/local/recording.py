@@ -28,7 +28,7 @@ async def record(journal: Journal, scope: Scope, receive: Receive, send: Send, s
             answered.extend(message.get("body", b""))
         await send(message)
 
-    start = journal.clock.time()
+    number, start = journal.next_number(), journal.clock.time()
     try:
         await serve(noting_receive, noting_send)
     finally:
@@ -41,6 +41,7 @@ async def record(journal: Journal, scope: Scope, receive: Receive, send: Send, s
                 answer=answer,
                 start=start,
                 seconds=journal.clock.time() - start,
+                number=number,
             )
         )
 

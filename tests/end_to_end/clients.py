@@ -149,10 +149,13 @@ class Browser(Driven):
     def __init__(self, executable: str, *, folder: Path, log: Path) -> None:
         super().__init__(["node", DRIVERS / "browser.mjs", executable, folder], log=log)
 
-    def open(self, url: str, *, without: Sequence[str] = ()) -> "Window":
-        """A new window with a page, in a browser that lacks what ``without`` names."""
+    def open(self, url: str, *, without: Sequence[str] = (), **look: Any) -> "Window":
+        """A new window with a page, in a browser that lacks what ``without`` names.
+
+        ``look`` is its ``width``, ``height`` and ``scheme``, light or dark.
+        """
         window = Window(self, f"window {len(self._calls)}")
-        status = window.do("open", url=url, without=list(without))
+        status = window.do("open", url=url, without=list(without), **look)
         assert status == 200, f"{url} answers {status}"
         return window
 

@@ -57,6 +57,11 @@ async def refuse(ctx: Context) -> None:
     raise HubError("Not on Mondays.")
 
 
+@hub.on("refuseWith")
+async def refuse_with(ctx: Context, text: str) -> None:
+    raise HubError(text)
+
+
 @hub.on("crash")
 async def crash(ctx: Context) -> None:
     raise RuntimeError("the password is swordfish")

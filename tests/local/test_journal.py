@@ -135,12 +135,14 @@ def test_each_kind_has_a_ring_of_its_own() -> None:
     request, answer = journal.request("GET", "/", [], b""), journal.answer(200, [], b"")
     for _ in range(3):
         upstream_call(journal)
-        journal.rest_called(RestCall(request=request, answer=answer, start=0.0, seconds=0.0))
+        journal.rest_called(
+            RestCall(request=request, answer=answer, start=0.0, seconds=0.0, number=journal.next_number())
+        )
         journal.sent("c", b"", binary=False)
 
-    assert [frame.number for frame in journal.frames] == [9]
-    assert [call.number for call in journal.upstream_calls] == [4, 7]
-    assert [call.number for call in journal.rest_calls] == [5, 8]
+    assert [frame.number for frame in journal.frames] == [12]
+    assert [call.number for call in journal.upstream_calls] == [5, 9]
+    assert [call.number for call in journal.rest_calls] == [6, 10]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,9 @@ def test_each_kind_has_a_ring_of_its_own() -> None:
         lambda journal: journal.received("c", b"", binary=False),
         upstream_call,
         lambda journal: journal.rest_called(
-            RestCall(request=journal.request("GET", "/", [], b""), answer=None, start=0.0, seconds=0.0)
+            RestCall(
+                request=journal.request("GET", "/", [], b""), answer=None, start=0.0, seconds=0.0, number=1
+            )
         ),
     ],
 )

@@ -27,8 +27,8 @@ const find = ({ window, role, name, text, exact = true }) => {
 };
 
 const actions = {
-  open: async ({ window, url, without }) => { // the status of the answer
-    const page = await browser.newPage({ viewport: { width: 1000, height: 700 } });
+  open: async ({ window, url, without, width = 1000, height = 700, scheme = "light" }) => { // the status of the answer
+    const page = await browser.newPage({ viewport: { width, height }, colorScheme: scheme });
     await page.addInitScript((names) => names.forEach((name) => delete globalThis[name]), without);
     page.setDefaultTimeout(DEADLINE);
     page.on("pageerror", (error) => tell({ event: "message", message: [window, "page error", String(error)] }));
@@ -48,6 +48,12 @@ const actions = {
   select: ({ value, ...command }) => find(command).selectOption(value),
   see: (command) => find(command).waitFor({ state: "visible" }),
   see_gone: (command) => find(command).waitFor({ state: "hidden" }),
+  press: ({ window, key }) => windows.get(window).keyboard.press(key),
+  focused: ({ window }) => windows.get(window).evaluate(() => document.activeElement.ariaLabel ?? document.activeElement.innerText),
+  count: ({ window, selector }) => windows.get(window).locator(selector).count(),
+  overflow: ({ window }) => windows.get(window).evaluate(() => document.documentElement.scrollWidth - innerWidth),
+  ground: ({ window }) => windows.get(window).evaluate(() => getComputedStyle(document.documentElement).backgroundColor),
+  title: ({ window }) => windows.get(window).title(),
   value: (command) => find(command).inputValue(),
   read: (command) => find(command).allInnerTexts(),
   reader: ({ window }) => windows.get(window).reader, // how it reads what the service says, if by requests
