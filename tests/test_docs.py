@@ -28,6 +28,7 @@ from signalr_upstream.local import (
 )
 from signalr_upstream.local import rest as local_rest
 from signalr_upstream.local import upstream as local_upstream
+from signalr_upstream.local.settings import read_settings
 from signalr_upstream.protocol import rest, upstream
 from signalr_upstream.protocol.path import DEFAULT_PATTERN
 
@@ -139,8 +140,19 @@ def test_shell_commands_exist(line: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("text", named(blocks("json")))
-def test_json_that_is_shown_is_json(text: str) -> None:
-    json.loads(text)
+def test_json_that_is_shown_is_json_and_settings_can_be_read(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text(text)
+
+    if "UpstreamSettings" in json.loads(text):
+        assert read_settings(file)
+
+
+def test_every_option_of_the_local_service_is_in_its_guide() -> None:
+    text = (ROOT / "docs" / "local-service.md").read_text()
+
+    for option in [*inspect.signature(LocalService).parameters][1:]:
+        assert f"`{option}=" in text, option
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, *EXAMPLES], ids=lambda path: str(path.relative_to(ROOT)))

@@ -59,7 +59,8 @@ class LocalService:
         keys: access keys; default: one that nobody knows.
         host: address to listen on. Other than loopback it needs ``keys`` of one's own.
         port: 0 means a free one, None that nothing listens: clients are those of ``connect``, and the app must be
-            in this process. Only a port needs the packages of the extra ``local``.
+            in this process. The extra ``local`` is needed for a port, for settings files, and for tokens of managed
+            identities, and for nothing else.
         cors_origins: browser origins, besides those of loopback, that may connect.
         lenient: check what Microsoft's emulator checks and no more: any audience, expired tokens, any api-version.
         upstream_timeout: seconds the app has to answer.
