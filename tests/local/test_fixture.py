@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import websockets
 
 from signalr_upstream import Context, Hub, HubError, UpstreamApp
 from signalr_upstream.auth import encode_token
@@ -287,6 +288,31 @@ async def test_recorded_calls_give_their_values(service: LocalService) -> None:
     assert rest.method == "POST"
     assert rest.path.startswith("/api/hubs/chat/connections/")
     assert (rest.status, rest.body) == (202, {"target": "told", "arguments": ["hello"]})
+
+
+async def test_a_session_of_clients_with_sockets_is_played_without(path: Path) -> None:
+    async with LocalService(make_app()) as service:
+        key = parse_connection_string(service.connection_string).keys[0]
+        claims = {"sub": "ann", "exp": 4102444800, "aud": "http://localhost/client/?hub=chat"}
+        async with websockets.connect(
+            f"ws://127.0.0.1:{service.port}/client/?hub=chat&room=1",
+            additional_headers={"Authorization": f"Bearer {encode_token(claims, key)}"},
+            proxy=None,
+        ) as client:  # the handshake comes in pieces, and the first message with it
+            await client.send('{"protocol":"json",')
+            await client.send(
+                '"version":1}\x1e{"type":1,"invocationId":"7","target":"echo","arguments":["é"]}\x1e'
+            )
+            assert await client.recv() == "{}\x1e"
+            assert await client.recv() == '{"type":3,"invocationId":"7","result":"é"}\x1e'
+        await service.settled()
+        service.export(path)
+
+    assert [list(line)[1] for line in read_lines(path)][:5] == [
+        *("opens", "sends", "upstream", "upstream", "receives")
+    ]
+    async with LocalService(make_app(), port=None) as service:
+        assert await replay(path, service) == []
 
 
 async def test_what_is_no_message_is_kept_as_text(service: LocalService, path: Path) -> None:
