@@ -124,8 +124,8 @@ class ConnectionPool:
         self._idle.clear()
         for connection in connections:
             connection.close()
-        for connection in connections:
-            await connection.lost
+        if connections:
+            await asyncio.wait([connection.lost for connection in connections])
 
     # --- taking and giving back ------------------------------------------------------------------------------
 

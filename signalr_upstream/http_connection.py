@@ -150,12 +150,9 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop."""
         self.retired = True
-        if self._until_end and exc is None:
-            self._answer()
         kind = "closed" if exc is None else "reset"
         self._end(None, f"the connection was {kind} before the answer was complete")
-        if not self.lost.done():
-            self.lost.set_result(None)
+        self.lost.set_result(None)
 
     # --- httptools -------------------------------------------------------------------------------------------
 

@@ -53,28 +53,21 @@ async def repeat(
     import stamina  # noqa: PLC0415 - only where something has failed
 
     loop = asyncio.get_running_loop()
-    usual = 0.0  # seconds, without jitter
+    made = 0
+
+    async def call() -> T:
+        nonlocal made
+        made += 1
+        if made == 1:
+            raise first
+        return await attempt(deadline - loop.time())
 
     def wait(error: Exception) -> bool | float:
         if not isinstance(error, ServiceError) or not may_repeat(error, idempotent=idempotent):
             return False
-        pause = (usual if error.retry_after is None else error.retry_after) + JITTER
-        if pause >= deadline - loop.time():
-            return False
-        return True if error.retry_after is None else pause - random.uniform(0, JITTER)  # noqa: S311
+        usual = min(FIRST_WAIT * 2 ** (made - 1), LONGEST_WAIT)
+        pause = usual if error.retry_after is None else error.retry_after
+        pause += random.uniform(0, JITTER)  # noqa: S311 - spread, not secret
+        return pause if pause < deadline - loop.time() else False
 
-    attempts = stamina.retry_context(
-        on=wait,
-        attempts=ATTEMPTS,
-        timeout=None,
-        wait_initial=FIRST_WAIT,
-        wait_max=LONGEST_WAIT,
-        wait_jitter=JITTER,
-    )
-    async for again in attempts:
-        usual = again.next_wait
-        with again:
-            if again.num == 1:
-                raise first
-            return await attempt(deadline - loop.time())
-    raise AssertionError("stamina raises what the last attempt raised")
+    return await stamina.AsyncRetryingCaller(attempts=ATTEMPTS, timeout=None)(wait, call)

@@ -133,6 +133,17 @@ async def test_closing_the_client_closes_its_transport() -> None:
     assert service.closed
 
 
+async def test_any_number_of_hubs_can_be_sent_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("signalr_upstream.client.MAX_HUBS", 2)
+    service = Service()
+    client = ServiceClient(EAST, transport=service)
+
+    for number in range(4):
+        await client.hub(f"tenant_{number}").clients.all.send("t")
+
+    assert service.lines == [f"POST https://east.example/api/hubs/tenant_{n}/:send" for n in range(4)]
+
+
 # ---- refused before anything is sent ----
 
 

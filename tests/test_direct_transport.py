@@ -6,6 +6,7 @@ import logging
 import socket
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -397,6 +398,67 @@ async def test_an_answer_before_the_request_was_read_ends_the_connection() -> No
         await pool.aclose()
 
 
+async def test_a_closed_connection_takes_no_request() -> None:
+    async with misbehaving(answer()) as server:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(
+            lambda: HttpConnection("service", expires=loop.time() + 60), "127.0.0.1", server.port
+        )
+        connection.close()
+
+        assert connection.request(REQUEST, is_head=False, deadline=loop.time() + 5) is None
+        await connection.lost
+
+
+async def test_where_sockets_cannot_be_looked_at_connections_are_used_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr("select.poll")
+    async with misbehaving(answer()) as server:
+        pool = pool_of(server)
+        for _ in range(2):
+            await ask(pool)
+        assert server.connections == 1
+        await pool.aclose()
+
+
+async def test_a_pool_that_is_closed_amid_an_answer_does_not_take_it_for_whole() -> None:
+    began = asyncio.Event()
+
+    async def begin(connection: Connection) -> None:
+        await connection.write(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        began.set()
+        await stall(connection)
+
+    async with misbehaving(begin) as server:
+        pool = pool_of(server)
+        call = asyncio.create_task(ask(pool))
+        await began.wait()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await pool.aclose()
+        with pytest.raises(DeliveryUnknown):
+            await call
+
+
+async def test_a_call_that_is_cancelled_as_it_fails_leaves_no_failure_unheard(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with misbehaving(stall) as server:
+        pool = pool_of(server)
+        call = asyncio.create_task(ask(pool, timeout=0.05))
+        await server.reached(1)
+        asyncio.get_running_loop().call_later(connection_pool.TICK * 1.5, call.cancel)
+        time.sleep(connection_pool.TICK * 3)  # noqa: ASYNC251 - so that both are due at once
+
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await pool.aclose()
+    gc.collect()
+
+    assert caplog.records == []
+
+
 # ---- answers that go too far ----
 
 SWITCH = b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
@@ -533,6 +595,21 @@ def test_a_loop_for_each_call_leaves_nothing_open(run: Callable[[Any], Any], ser
     assert len(server.server.requests) == 3
 
 
+def test_a_loop_that_goes_on_keeps_its_connection_when_others_come_and_go(server: InThread) -> None:
+    hub = ServiceClient(f"Endpoint={server.server.url};AccessKey={'k' * 44}").hub("chat")
+    loop = asyncio.new_event_loop()
+
+    loop.run_until_complete(hub.clients.all.send("t"))
+    for _ in range(2):
+        asyncio.run(finish(hub.clients.all.send("t")))
+    loop.run_until_complete(hub.clients.all.send("t"))
+
+    assert (server.server.connections, len(server.server.requests)) == (3, 4)
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+    server.wait(server.server.closed.wait)
+
+
 # ---- which transport ----
 
 
@@ -541,6 +618,17 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.usefixtures("no_proxies")
+async def test_a_client_that_is_closed_leaves_no_connection_and_can_be_used_again() -> None:
+    async with misbehaving(answer()) as server:
+        for number in (1, 2):
+            async with ServiceClient(f"Endpoint={server.url};AccessKey={'k' * 44}") as client:
+                await client.hub("chat").clients.all.send("t")
+                await client.hub("chat").clients.all.send("t")
+            await server.closed.wait()
+            assert server.connections == number
 
 
 @pytest.mark.usefixtures("no_proxies")
