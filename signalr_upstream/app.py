@@ -262,7 +262,7 @@ class UpstreamApp(Starlette):
             hub: one of this app's hubs.
             name: the whole name, for a family such as ``Hub("tenant_*")``.
         """
-        return self._client_of(hub).hub(_whole_name(hub, name))
+        return self._client_of(hub).hub(hub.whole_name(name))
 
     async def client_access(self, hub: Hub, identity: Identity, *, name: str | None = None) -> ClientAccess:
         """URL and token for a client; see ``Hub.client_access``."""
@@ -337,17 +337,6 @@ def _is_upstream_call(headers: Sequence[tuple[bytes, bytes]]) -> bool:
         if name.startswith(HEADER_PREFIX):
             return True
     return False
-
-
-def _whole_name(hub: Hub, name: str | None) -> str:
-    if name is None:
-        if hub.is_family:
-            raise ConfigurationError(f"hub {hub.name!r} is a family: say which of its hubs with name=")
-        return hub.name
-    if not hub.serves(name):
-        raise ConfigurationError(f"hub {hub.name!r} does not serve {name!r}")
-    check_name("hub", name)
-    return name
 
 
 def _check_distinct(hubs: Sequence[Hub]) -> None:

@@ -181,6 +181,22 @@ class Hub:
             return name.lower().startswith(self.name[:-1].lower()) and len(name) >= len(self.name)
         return name.lower() == self.name.lower()
 
+    def whole_name(self, name: str | None) -> str:
+        """The hub that calls go to; a family such as ``Hub("tenant_*")`` has to be told.
+
+        Raises:
+            ConfigurationError: a family without a name, or a name of another hub.
+            InvalidNameError: a name that the service would not take.
+        """
+        if name is None:
+            if self.is_family:
+                raise ConfigurationError(f"hub {self.name!r} is a family: say which of its hubs with name=")
+            return self.name
+        if not self.serves(name):
+            raise ConfigurationError(f"hub {self.name!r} does not serve {name!r}")
+        check_name("hub", name)
+        return name
+
     def lookup(self, category: str, event: str) -> Handler | None:
         """The handler of an event: the exact one, else the most specific catch-all."""
         event = event.lower()
@@ -206,34 +222,34 @@ class Hub:
             )
         return apps[0] if apps else None
 
-    def _client(self) -> HubClient:
+    def _hub_client(self, name: str | None = None) -> HubClient:
         connector = self._connector()
         if connector is not None:
-            return connector.hub(self)
+            return connector.hub(self, name=name)
         if self._from_environment is None:
             endpoints = Endpoints.load(environ=os.environ, name=self.connection)
             self._from_environment = ServiceClient(endpoints=endpoints)
-        return self._from_environment.hub(self.name)
+        return self._from_environment.hub(self.whole_name(name))
 
     @property
     def clients(self) -> Clients:
         """Whom to send to."""
-        return self._client().clients
+        return self._hub_client().clients
 
     @property
     def groups(self) -> Groups:
         """Groups of this hub."""
-        return self._client().groups
+        return self._hub_client().groups
 
     @property
     def users(self) -> Users:
         """Users of this hub."""
-        return self._client().users
+        return self._hub_client().users
 
     @property
     def connections(self) -> Connections:
         """Connections of this hub."""
-        return self._client().connections
+        return self._hub_client().connections
 
     async def client_access(self, identity: Identity, *, name: str | None = None) -> ClientAccess:
         """What a client needs to connect: the service's URL and a token, for an authenticated route of your own.
@@ -243,9 +259,7 @@ class Hub:
             name: the hub's whole name, for a family such as ``Hub("tenant_*")``.
 
         Raises:
-            ConfigurationError: the hub is in no app, or in several and none is current.
+            ConfigurationError: the hub is in several apps and none is current.
+            NoKeysError: it is in none, and the environment has no usable key.
         """
-        connector = self._connector()
-        if connector is None:
-            raise ConfigurationError(f"hub {self.name!r} is in no app: pass it to UpstreamApp(...) first")
-        return await connector.client_access(self, identity, name=name)
+        return await self._hub_client(name).client_access(identity)

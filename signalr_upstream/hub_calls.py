@@ -73,7 +73,9 @@ class HubCalls:
         content_type = "" if not body else self.bodies.content_type
         if operation.body is rest.Body.COMMANDS:
             content_type = rest.JSON_TYPE
-        return Request(operation, path, parameters, body, content_type, idempotent or operation.idempotent)
+        return Request(
+            operation, path, parameters, body, content_type, idempotent or operation.idempotent, names
+        )
 
     async def send(self, request: Request) -> None:
         """Make one send, at every endpoint concerned.

@@ -1,6 +1,6 @@
 """The output client: what it refuses, whom it asks, what it makes of answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -8,7 +8,9 @@ import httpx
 import jwt
 import pytest
 
+from signalr_upstream.claims import Identity
 from signalr_upstream.client import HubClient, ServiceClient
+from signalr_upstream.connection_string import Endpoint
 from signalr_upstream.delivery import MAX_IN_FLIGHT
 from signalr_upstream.endpoints import Endpoints
 from signalr_upstream.errors import (
@@ -378,6 +380,40 @@ async def test_users_groups_and_all_go_to_every_endpoint() -> None:
 
     assert service.lines == [f"POST https://{name}.example/api/hubs/chat/:send" for name in ("east", "west")]
     assert service.requests[0][2] != service.requests[1][2]
+
+
+class ByName:
+    """A router that remembers what it was asked, and sends everything east."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, Sequence[str]]] = []
+
+    def negotiate(self, endpoints: Sequence[Endpoint], *, hub: str, identity: Identity) -> Endpoint:
+        return endpoints[-1]
+
+    def send(
+        self, endpoints: Sequence[Endpoint], *, hub: str, operation: str, names: Sequence[str]
+    ) -> Sequence[Endpoint]:
+        self.asked.append((hub, operation, names))
+        return endpoints[:1]
+
+
+async def test_a_router_is_told_whom_a_call_is_about() -> None:
+    service, router = Service(), ByName()
+    hub = hub_of(service, EAST, WEST, router=router)
+
+    await hub.clients.all.send("t")
+    await hub.clients.groups(["g", "h"]).send("t")
+    await hub.users.add_to_group("ann", group="g/1")
+
+    assert sorted(router.asked) == [
+        ("chat", "add_user_to_group", ("ann", "g/1")),
+        ("chat", "send_to_all", ()),
+        ("chat", "send_to_group", ("g",)),
+        ("chat", "send_to_group", ("h",)),
+    ]
+    assert all("https://east.example/" in line for line in service.lines)
+    assert (await hub.client_access(Identity("ann"))).url == "https://west.example/client/?hub=chat"
 
 
 async def test_what_belongs_to_a_connection_goes_to_its_origin_alone() -> None:

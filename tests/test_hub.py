@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from signalr_upstream import Context, Hub, Identity, ServiceClient, UpstreamApp
-from signalr_upstream.errors import ConfigurationError, InvalidNameError, RegistrationError
+from signalr_upstream.errors import ConfigurationError, InvalidNameError, NoKeysError, RegistrationError
 from signalr_upstream.targets import Clients
 
 from .support import (
@@ -152,9 +152,31 @@ async def test_a_hub_in_no_app_sends_through_what_the_environment_says(
     hub = Hub("chat", connection="OtherConnection")
 
     assert isinstance(hub.clients, Clients)
-    assert hub._client()._service.endpoints.all[0].url == "https://other.service.signalr.net"
-    with pytest.raises(ConfigurationError, match="in no app"):
-        await hub.client_access(Identity("ann"))
+    assert hub._hub_client()._service.endpoints.all[0].url == "https://other.service.signalr.net"
+    access = await hub.client_access(Identity("ann"))
+    assert access.url == "https://other.service.signalr.net/client/?hub=chat"
+    family = await Hub("tenant_*", connection="OtherConnection").client_access(
+        Identity("ann"), name="tenant_1"
+    )
+    assert family.url == "https://other.service.signalr.net/client/?hub=tenant_1"
+
+
+async def test_a_family_in_no_app_has_to_be_told_which_hub_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AzureSignalRConnectionString", CONNECTION_STRING)
+
+    with pytest.raises(ConfigurationError, match="a family"):
+        _ = Hub("tenant_*").clients
+
+
+async def test_without_an_app_and_without_a_connection_string_nothing_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("AzureSignalRConnectionString", raising=False)
+    hub = Hub("chat")
+
+    for attempt in (hub.clients.all.send("hello"), hub.client_access(Identity("ann"))):
+        with pytest.raises(NoKeysError, match="set AzureSignalRConnectionString"):
+            await attempt
 
 
 async def test_an_app_that_is_gone_is_forgotten() -> None:

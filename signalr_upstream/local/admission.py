@@ -19,6 +19,7 @@ from ..protocol.rest import check_name
 from .clock import Clock
 from .faults import FAULT_HEADER, Faults
 from .signing_keys import SigningKeys
+from .upstream_tokens import REST_RESOURCE, TokenIssuer
 
 MAX_TOKEN = 4096
 """Characters: what Microsoft's SDK allows for a token that travels in a URL."""
@@ -28,6 +29,7 @@ CLOCK_SKEW = 300.0
 transports end when their token does."""
 
 WILDCARDS = frozenset(("0.0.0.0", "::", ""))  # noqa: S104 - recognised, not bound
+_EXPIRED_BY_FAULT = "The token expired: a fault is switched on that makes it so."
 _NAME_CLAIM = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/"
 _USER_CLAIMS = ("asrs.s.uid", _NAME_CLAIM + "nameidentifier")
 # What .NET renames when it reads a token; the app sees the long names.
@@ -89,6 +91,7 @@ class Admission:
 
     Args:
         keys: those that may have signed a token.
+        issuer: of the Entra ID tokens that open the REST API, too.
         host: what the service is bound to; a name by which it may be called besides those of loopback.
         cors_origins: browser origins besides those of loopback.
         lenient: take what Microsoft's emulator takes: any audience, expired tokens, any hub name.
@@ -100,6 +103,7 @@ class Admission:
         self,
         *,
         keys: SigningKeys,
+        issuer: TokenIssuer,
         host: str,
         cors_origins: Sequence[str],
         lenient: bool,
@@ -107,6 +111,7 @@ class Admission:
         faults: Faults,
     ) -> None:
         self._keys = keys
+        self._issuer = issuer
         self._host = host.lower()
         self._origins = frozenset(origin.rstrip("/").lower() for origin in cors_origins)
         self._lenient = lenient
@@ -158,9 +163,11 @@ class Admission:
     def check_rest(self, headers: Headers, raw_path: bytes, query: Query) -> None:
         """Refuse a REST call without a good token."""
         _fail("rest_status", self._faults.rest_status, self._faults.rest_retry_after)
-        claims = self._check_token(
-            _bearer(headers), expired=self._faults.rest_token_expired, leeway=CLOCK_SKEW
-        )
+        token = _bearer(headers)
+        if token is not None and self._issuer.made(token):
+            self._check_entra_token(token)
+            return
+        claims = self._check_token(token, expired=self._faults.rest_token_expired, leeway=CLOCK_SKEW)
         if not self._lenient:
             path = raw_path.decode("latin-1").rstrip("/")
             wanted = _segments(path)
@@ -195,8 +202,19 @@ class Admission:
         except TokenError as error:
             raise unauthorized(f"{error}.") from None
         if expired:
-            raise unauthorized("The token expired: a fault is switched on that makes it so.")
+            raise unauthorized(_EXPIRED_BY_FAULT)
         return claims
+
+    def _check_entra_token(self, token: str) -> None:
+        """It is for the service as a whole, so it opens every path."""
+        try:
+            self._issuer.check(
+                token, REST_RESOURCE, now=None if self._lenient else self._clock.time() - CLOCK_SKEW
+            )
+        except TokenError as error:
+            raise unauthorized(f"{error}.") from None
+        if self._faults.rest_token_expired:
+            raise unauthorized(_EXPIRED_BY_FAULT)
 
     def _check_audience(
         self, claims: Mapping[str, Any], fits: Callable[[list[str], Query], bool], expected: str

@@ -36,7 +36,7 @@ from .rules import Rules
 from .signing_keys import SigningKeys
 from .templates import UpstreamTemplate
 from .upstream import TIMEOUT, Upstream
-from .upstream_tokens import TokenIssuer
+from .upstream_tokens import LocalCredential, TokenIssuer
 
 if TYPE_CHECKING:
     from .server import Server
@@ -103,13 +103,13 @@ class LocalService:
         connect_patience: float = 0.0,
         clock: Clock | None = None,
     ) -> None:
-        if keys is not None and (not keys or any(counts_as_none(key) for key in keys)):
-            raise ConfigurationError("an access key has 32 bytes or more and is no placeholder")
         if not is_loopback(host) and keys is None:
             raise ConfigurationError(
                 f"{host} can be reached by others: give the local service keys of your own"
             )
-        self._keys = tuple(keys or (secrets.token_urlsafe(33),))  # 44 characters, as Azure's
+        if keys is None:
+            keys = (secrets.token_urlsafe(33),)  # 44 characters, as Azure's
+        _check_keys(keys)
         self._app = None if app is None else HostedApp(app, lifespan=lifespan)
         self._host = host
         self._port = port
@@ -120,7 +120,7 @@ class LocalService:
         self._upstream = Upstream(
             app=self._app,
             rules=None if upstream is None else Rules(upstream),
-            keys=self._keys,
+            keys=keys,
             lenient=lenient,
             timeout=upstream_timeout,
             connect_patience=connect_patience,
@@ -129,9 +129,10 @@ class LocalService:
             journal=self.journal,
             faults=self.faults,
         )
-        signing_keys = SigningKeys(self._keys, self.clock)
+        self._keys = SigningKeys(keys, self.clock)
         self._admission = Admission(
-            keys=signing_keys,
+            keys=self._keys,
+            issuer=self._tokens,
             host=host,
             cors_origins=cors_origins,
             lenient=lenient,
@@ -140,7 +141,7 @@ class LocalService:
         )
         self._hubs: dict[str, Hub[ClientConnection]] = {}
         self._rest = RestEndpoint(
-            admission=self._admission, keys=signing_keys, hubs=self.hub, lenient=lenient, clock=self.clock
+            admission=self._admission, keys=self._keys, hubs=self.hub, lenient=lenient, clock=self.clock
         )
         self._clients = ClientEndpoint(
             admission=self._admission,
@@ -202,7 +203,27 @@ class LocalService:
     def connection_string(self) -> str:
         """For apps and SDKs, with the first key; without a port as long as none is known."""
         port = f"Port={self.port};" if self.port else ""
-        return f"Endpoint=http://{self._name};{port}AccessKey={self._keys[0]};Version=1.0;"
+        return f"Endpoint=http://{self._name};{port}AccessKey={self._keys.first};Version=1.0;"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The access keys; the first signs. Set others to regenerate one while it runs: from then on the old one opens
+        nothing, and upstream calls have a signature of each new one. Clients stay connected.
+
+        Raises:
+            ConfigurationError: one that anybody could guess, or none.
+        """
+        return self._keys.given
+
+    @keys.setter
+    def keys(self, keys: Sequence[str]) -> None:
+        _check_keys(keys)
+        self._keys.given = self._upstream.keys = tuple(keys)
+
+    @property
+    def credential(self) -> LocalCredential:
+        """In place of one of azure-identity: what it gives opens the REST API without an access key."""
+        return LocalCredential(self._tokens)
 
     @property
     def upstream_templates(self) -> tuple[UpstreamTemplate, ...]:
@@ -359,6 +380,11 @@ class LocalService:
         if request.scope["path"].lower().startswith("/api/"):
             return await self._rest.http(request, query)
         raise Refused(404, "There is nothing at this path of the local SignalR service.")
+
+
+def _check_keys(keys: Sequence[str]) -> None:
+    if not keys or any(counts_as_none(key) for key in keys):
+        raise ConfigurationError("an access key has 32 bytes or more and is no placeholder")
 
 
 async def _lifespan(receive: Receive, send: Send, shutdown: Callable[[], Any]) -> None:

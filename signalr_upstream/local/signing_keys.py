@@ -36,20 +36,23 @@ class SigningKeys:
     Args:
         keys: those it was given; the first one signs.
         clock: the service's.
+
+    Attributes:
+        given: the same; others from when they are set.
     """
 
     def __init__(self, keys: Sequence[str], clock: Clock) -> None:
-        self._keys = tuple(keys)
+        self.given = tuple(keys)
         self._clock = clock
         self._temporary: list[TemporaryKey] = []  # the newest last
 
     def __repr__(self) -> str:
-        return f"SigningKeys(<{len(self._keys)} keys redacted>)"
+        return f"SigningKeys(<{len(self.given)} keys redacted>)"
 
     @property
     def first(self) -> str:
         """The key that signs."""
-        return self._keys[0]
+        return self.given[0]
 
     def temporary(self) -> TemporaryKey:
         """The temporary key that is handed out now."""
@@ -64,7 +67,7 @@ class SigningKeys:
         """The keys that may have signed a token: the one that its ``kid`` names, else those of the service."""
         self._forget()
         key_id = read_key_id(token) if self._temporary else None
-        return [each.key for each in self._temporary if each.key_id == key_id] or self._keys
+        return [each.key for each in self._temporary if each.key_id == key_id] or self.given
 
     def _forget(self) -> None:
         now = self._clock.time()

@@ -87,6 +87,9 @@ class Upstream:
         transport: how HTTP requests travel; for tests.
         journal: where the calls are noted, and the clock of every timer.
         faults: what is to go wrong.
+
+    Attributes:
+        keys: others make the signatures from when they are set.
     """
 
     def __init__(
@@ -109,7 +112,7 @@ class Upstream:
         if app is not None:
             transport = AppTransport(app)
         self._transport = transport or HttpTransport()
-        self._keys = tuple(keys)
+        self.keys = tuple(keys)
         self._lenient = lenient
         self._tokens = tokens or TokenIssuer(lambda: "http://localhost", journal.clock)
         self._attempts = Attempts(
@@ -132,7 +135,7 @@ class Upstream:
 
     async def replay(self, call: UpstreamCall) -> UpstreamCall:
         """Make a call of the journal once more, signed anew. Its answer goes to nobody but the journal."""
-        signature = sign_connection(call.connection_id, self._keys).encode()
+        signature = sign_connection(call.connection_id, self.keys).encode()
         headers = [
             (name, signature if name.lower() == wire.SIGNATURE else value)
             for name, value in call.request.headers
@@ -206,14 +209,16 @@ class Upstream:
                 user_id=caller.user_id,
                 claims=caller.claims,
                 client_query=caller.query,
-                signature=sign_connection(caller.connection_id, self._keys),
+                signature=sign_connection(caller.connection_id, self.keys),
                 content_type=(
                     wire.MESSAGEPACK_TYPE if binary and category == wire.MESSAGES else wire.JSON_TYPE
                 ),
             )
             url = template.expand(hub=caller.hub, category=category, event=event)
             if template.resource is not None:
-                headers.append((b"Authorization", f"Bearer {self._tokens.token(template.resource)}".encode()))
+                headers.append(
+                    (b"Authorization", f"Bearer {self._tokens.token(template.resource).token}".encode())
+                )
         except (ValueError, ConfigurationError) as error:
             raise UnreachableError(f"it cannot be sent to the app: {error}") from None
         # h11 refuses spaces around a value, which mean nothing; claims end in one where the last of them is empty.

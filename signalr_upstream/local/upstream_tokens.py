@@ -1,4 +1,5 @@
-"""Tokens that upstream calls bring where a template asks for a managed identity, from an issuer of our own.
+"""Tokens of Microsoft Entra ID, from an issuer of our own: those that upstream calls bring where a template asks for a
+managed identity, and those that an app without an access key shows to the REST API.
 
 They are made as Microsoft Entra ID makes a managed identity's, so that an app's check of them can be tested: only the
 issuer's address is another. No secret is behind them: whoever is on this machine can get an app to accept one only if
@@ -12,11 +13,12 @@ import re
 import secrets
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import jwt
 
-from ..errors import ConfigurationError
+from ..auth import read_key_id
+from ..errors import ConfigurationError, TokenError
 from .clock import Clock
 
 if TYPE_CHECKING:
@@ -37,11 +39,24 @@ LIFETIME: Final = 24 * 3600
 MARGIN: Final = 300
 """Seconds before its end at which a token is no longer used, so that none ends on its way."""
 
+REST_RESOURCE: Final = "https://signalr.azure.com"
+"""What tokens for the REST API are for: claim ``aud``."""
+
 _ALGORITHM = "RS256"
 _KEY_BITS = 2048
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _CONFIGURATION = re.compile(rf"(?:/{TENANT_ID})?(/v2\.0)?/\.well-known/openid-configuration")
 _KEYS = re.compile(rf"(?:/{TENANT_ID})?/discovery(?:/v2\.0)?/keys")
+
+
+class AccessToken(NamedTuple):
+    """A token and its end in Unix seconds, as azure-identity gives them. The ``repr`` does not show the token."""
+
+    token: str
+    expires_on: int
+
+    def __repr__(self) -> str:
+        return f"AccessToken(token=<redacted>, expires_on={self.expires_on})"
 
 
 class TokenIssuer:
@@ -58,7 +73,7 @@ class TokenIssuer:
     def __init__(self, base: Callable[[], str], clock: Clock) -> None:
         self._base = base
         self._clock = clock
-        self._tokens: dict[str, tuple[str, int]] = {}  # by resource: the token, and its end
+        self._tokens: dict[str, AccessToken] = {}  # by resource
 
     def __repr__(self) -> str:
         return f"TokenIssuer(<{len(self._tokens)} tokens redacted>)"
@@ -67,24 +82,51 @@ class TokenIssuer:
         """The claim ``iss`` of a version's tokens: ``<service>/<tenant>/``, and for 2.0 with ``v2.0`` behind."""
         return f"{self._base()}/{TENANT_ID}/" + ("v2.0" if version == "2.0" else "")
 
-    def token(self, resource: str) -> str:
+    def token(self, resource: str) -> AccessToken:
         """A token for ``resource``: the one from before, unless it ends soon.
 
         Raises:
             ConfigurationError: what signing needs is not installed.
         """
         now = int(self._clock.time())
-        token, ends = self._tokens.get(resource, ("", 0))
-        if now >= ends - MARGIN:
+        token = self._tokens.get(resource)
+        if token is None or now >= token.expires_on - MARGIN:
             ends = now + LIFETIME
-            token = jwt.encode(
+            text = jwt.encode(
                 self._claims(resource, now, ends),
                 self._key,
                 algorithm=_ALGORITHM,
                 headers={"kid": self._key_id},
             )
-            self._tokens[resource] = token, ends
+            token = self._tokens[resource] = AccessToken(text, ends)
         return token
+
+    def made(self, token: str) -> bool:
+        """Whether a token, which is not checked yet, names this issuer's key."""
+        return bool(self._tokens) and read_key_id(token) == self._key_id
+
+    def check(self, token: str, resource: str, *, now: float | None) -> None:
+        """Check a token of this issuer.
+
+        Args:
+            now: Unix seconds; None: its lifetime is not checked.
+
+        Raises:
+            TokenError: it is forged, over, or for another resource; the text does not show it.
+        """
+        try:
+            claims = jwt.decode(
+                token,
+                self._key.public_key(),
+                algorithms=[_ALGORITHM],
+                options={"verify_aud": False, "verify_exp": False, "verify_nbf": False, "verify_iat": False},
+            )
+        except jwt.PyJWTError:
+            raise TokenError("The signature of the Entra ID token is wrong") from None
+        if claims["aud"] != resource:
+            raise TokenError(f"The audience is invalid: expected an Entra ID token for {resource}")
+        if now is not None and now >= claims["exp"]:
+            raise TokenError(f"The token expired {now - claims['exp']:.0f} seconds ago, at {claims['exp']}")
 
     def document(self, path: str) -> dict[str, Any] | None:
         """What the issuer publishes at a path: its OpenID configuration, or its keys; None: nothing."""
@@ -145,3 +187,18 @@ class TokenIssuer:
             "n": key["n"],
             "e": key["e"],
         }
+
+
+class LocalCredential:
+    """Stands for a credential of azure-identity: gives tokens of a local service's own issuer."""
+
+    def __init__(self, issuer: TokenIssuer) -> None:
+        self._issuer = issuer
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        """A token for the first scope's resource, such as ``"https://signalr.azure.com/.default"``.
+
+        Args:
+            options: what azure-identity takes besides; nothing here depends on it.
+        """
+        return self._issuer.token(scopes[0].removesuffix("/.default"))

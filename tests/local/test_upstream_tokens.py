@@ -52,7 +52,7 @@ def check(issuer: TokenIssuer, token: str, audience: str) -> dict[str, Any]:
 
 
 def test_a_token_for_a_uri_is_entras_of_version_1(issuer: TokenIssuer) -> None:
-    assert check(issuer, issuer.token("api://my-app"), "api://my-app") == {
+    assert check(issuer, issuer.token("api://my-app").token, "api://my-app") == {
         "aud": "api://my-app",
         "iss": f"{BASE}/{TENANT_ID}/",
         "iat": START,
@@ -70,7 +70,7 @@ def test_a_token_for_a_uri_is_entras_of_version_1(issuer: TokenIssuer) -> None:
 
 
 def test_a_token_for_an_application_id_is_entras_of_version_2(issuer: TokenIssuer) -> None:
-    claims = check(issuer, issuer.token(CLIENT_ID), CLIENT_ID)
+    claims = check(issuer, issuer.token(CLIENT_ID).token, CLIENT_ID)
 
     assert (claims["ver"], claims["iss"]) == ("2.0", f"{BASE}/{TENANT_ID}/v2.0")
     assert (claims["azp"], claims["azpacr"]) == (APPLICATION_ID, "2")
@@ -80,12 +80,12 @@ def test_a_token_for_an_application_id_is_entras_of_version_2(issuer: TokenIssue
 def test_a_token_is_used_until_shortly_before_its_end() -> None:
     clock = ManualClock(START)
     issuer = TokenIssuer(lambda: BASE, clock)
-    first = issuer.token("api://my-app")
+    first = issuer.token("api://my-app").token
 
     clock.advance(LIFETIME - MARGIN - 1)
-    assert issuer.token("api://my-app") == first
+    assert issuer.token("api://my-app").token == first
     clock.advance(1)
-    second = issuer.token("api://my-app")
+    second = issuer.token("api://my-app").token
 
     assert check(issuer, second, "api://my-app")["exp"] == START + LIFETIME - MARGIN + LIFETIME
     assert first not in repr(issuer)
