@@ -5,12 +5,14 @@ from .auth import verify_signature
 from .claims import ClientAccess, Identity
 from .client import ServiceClient
 from .context import Context, role
+from .depends import Depends
 from .errors import Forbidden, HubError, SignalRError
-from .hub import Hub
+from .hub import Hub, on
 
 __all__ = [
     "ClientAccess",
     "Context",
+    "Depends",
     "Forbidden",
     "Hub",
     "HubError",
@@ -18,6 +20,7 @@ __all__ = [
     "ServiceClient",
     "SignalRError",
     "UpstreamApp",
+    "on",
     "role",
     "verify_signature",
 ]

@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
+from .after import AfterWork
 from .calls import Calls, Limits
 from .claims import ClientAccess, Identity, Unsealer
 from .client import HubClient, ServiceClient
@@ -25,7 +26,8 @@ from .context import Service
 from .endpoints import Endpoints, Setting, Source
 from .entra import Credential
 from .errors import ConfigurationError
-from .hub import Hub
+from .hub import Filter, Hub
+from .models import enc_hook_with
 from .negotiate import negotiate_route
 from .protocol.path import DEFAULT_PATTERN, PathPattern
 from .protocol.rest import check_name
@@ -89,9 +91,13 @@ class UpstreamApp(Starlette):
         insecure: serve calls without looking at their signature. For experiments on loopback only.
         health: also serve ``/healthz`` and ``/readyz``.
         seal_key: signs the claims of our negotiate; default: a key derived from the access key.
+        filters: run around every handler, outside of the hubs' own; see ``Hub.filter``.
         protocols, enc_hook, router: see ``ServiceClient``.
         http_client: an httpx client to call the service with: proxies, client certificates, mocks.
         routes, middleware, lifespan: as in Starlette, for what else the app serves.
+
+    Attributes:
+        dependency_overrides: dependencies that are replaced, and by what; for tests.
 
     Raises:
         ConfigurationError: options that cannot work. Missing keys are no such error: they are reported at start-up
@@ -119,6 +125,7 @@ class UpstreamApp(Starlette):
         insecure: bool = False,
         health: bool = False,
         seal_key: str | None = None,
+        filters: Sequence[Filter] = (),
         protocols: Sequence[str] = ("json",),
         enc_hook: Callable[[Any], Any] | None = None,
         router: Router | None = None,
@@ -149,7 +156,7 @@ class UpstreamApp(Starlette):
         self._credential = credential
         self._seal_key = seal_key
         self._protocols = protocols
-        self._enc_hook = enc_hook
+        self._enc_hook = enc_hook_with(enc_hook)
         self._router = router
         self._http_client = http_client
         self._clients: dict[str, ServiceClient] = {}  # by setting, as the next
@@ -160,10 +167,22 @@ class UpstreamApp(Starlette):
             service_of=self._service_of,
             path=None if path_check == "off" else self._pattern,
             application=application,
+            filters=filters,
         )
+        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
+        self._after = AfterWork()
         limits = Limits(max_body_size, max_concurrent_calls, body_timeout, handler_timeout)
-        self._calls = Calls(self, self._routes, limits=limits, code=code, debug=debug)
-        own = [negotiate_route(self, self._routes.find_hub, cors_origins)]
+        self._calls = Calls(
+            self,
+            self._routes,
+            limits=limits,
+            code=code,
+            debug=debug,
+            overrides=self.dependency_overrides,
+            after=self._after,
+            enc_hook=self._enc_hook,
+        )
+        own = [negotiate_route(self, self._routes.find_hub, cors_origins, self.dependency_overrides)]
         super().__init__(routes=[*routes, *own], middleware=middleware, lifespan=self._run_lifespan)
         if health:
             self.add_health_routes()
@@ -221,6 +240,7 @@ class UpstreamApp(Starlette):
                 async with self._user_lifespan(self) as state:
                     yield state
         finally:
+            await self._after.drain()
             await self.aclose()
 
     # --- the service behind it ---

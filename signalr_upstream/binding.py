@@ -17,7 +17,9 @@ from msgspec import Raw
 from msgspec.inspect import CustomType, type_info
 
 from .context import Context
+from .depends import Need, need_of, refuse_default
 from .errors import ArgumentsError, InvalidMessageError, RegistrationError
+from .models import is_model, validate
 
 _CONTEXT_NAMES = ("ctx", "context")
 _MSGSPEC_ERROR = re.compile(r"(?P<what>.*?) - at `\$\[(?P<index>\d+)\](?P<inside>.*)`", re.DOTALL)
@@ -31,6 +33,7 @@ class Binding:
     Attributes:
         is_async: whether the handler is a coroutine function.
         where: ``file:line`` of the handler, for messages to its author.
+        needs: parameters that are injected, by name.
     """
 
     def __init__(self, handler: Callable[..., Any], *, takes_arguments: bool = True) -> None:
@@ -51,11 +54,17 @@ class Binding:
         self._types: list[Any] = []
         self._defaults: list[Any] = []
         self._rest: Any = None  # the annotation of *args
+        self.needs: dict[str, Need] = {}
+        self._slots: list[
+            str | None
+        ] = []  # of the positional parameters: what is injected, by name, or an argument
+        self._hooked = False  # an annotation is converted by a class of its own
         self._read_signature(takes_arguments)
         # One of two shapes: values that one decoder reads at once, or a list of raw values read one by one (*args).
         shape: Any = list[Raw] if self._rest is not None else self._shape()
-        self._decode_json = msgspec.json.Decoder(shape).decode
-        self._decode_msgpack = msgspec.msgpack.Decoder(shape).decode
+        hook = validate if self._hooked else None
+        self._decode_json = msgspec.json.Decoder(shape, dec_hook=hook).decode
+        self._decode_msgpack = msgspec.msgpack.Decoder(shape, dec_hook=hook).decode
         self._context_first = self._context_at == [0] and not self._context_keywords
 
     def bind(
@@ -85,6 +94,14 @@ class Binding:
         """As ``bind``, for connected and disconnected."""
         return self._place(context, ())
 
+    def place_injected(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], injected: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """``args`` and ``kwargs`` of ``bind`` with what is injected put in its places."""
+        given = iter(args)
+        placed = [next(given) if name is None else injected.pop(name) for name in self._slots]
+        return (*placed, *given), kwargs | injected
+
     def _place(self, context: Context, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         positional = list(values)
         for position in self._context_at:
@@ -100,7 +117,7 @@ class Binding:
         values = []
         for index, (value, annotation) in enumerate(zip(raw, types, strict=False)):
             try:
-                values.append(decode(value, type=annotation))
+                values.append(decode(value, type=annotation, dec_hook=validate))
             except msgspec.ValidationError as error:
                 what, _, inside = str(error).partition(" - at `$")
                 raise msgspec.ValidationError(f"{what} - at `$[{index}]{inside or '`'}") from None
@@ -118,9 +135,18 @@ class Binding:
         except Exception as error:
             raise self._refuse(f"its annotations cannot be read: {error}") from error
         parameters = inspect.signature(self.handler).parameters.values()
-        for position, parameter in enumerate(parameters):
+        position = -1  # among the parameters that are not injected
+        for parameter in parameters:
             annotation = annotations.get(parameter.name, Any)
-            if _is_context(annotation):
+            refuse_default(parameter.default, where=self._shown, name=parameter.name)
+            need = need_of(annotation, where=self._shown, name=parameter.name)
+            if need is not None and need is not Context:
+                self._add_need(parameter, need)
+                continue
+            position += 1
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+                self._slots.append(None)
+            if need is Context:
                 self._add_context(parameter, position, takes_arguments)
             elif parameter.name in _CONTEXT_NAMES and annotation is Any:
                 raise self._refuse(
@@ -128,6 +154,13 @@ class Binding:
                 )
             elif takes_arguments or parameter.default is parameter.empty:
                 self._add_parameter(parameter, annotation, takes_arguments)
+
+    def _add_need(self, parameter: inspect.Parameter, need: Need) -> None:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise self._refuse(f"`{parameter.name}` cannot be injected: it takes any number of values")
+        self.needs[parameter.name] = need
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            self._slots.append(parameter.name)
 
     def _add_context(self, parameter: inspect.Parameter, position: int, takes_arguments: bool) -> None:
         if parameter.kind is parameter.KEYWORD_ONLY:
@@ -164,14 +197,16 @@ class Binding:
         try:
             msgspec.json.Decoder(annotation)
             msgspec.msgpack.Decoder(annotation)
-            unknown = next(_custom_types(type_info(annotation)), None)
+            custom = list(_custom_types(type_info(annotation)))
         except Exception as error:
             raise self._refuse(f"the type of `{name}` cannot be decoded: {error}") from error
-        if unknown is not None:
-            raise self._refuse(
-                f"the type of `{name}` cannot be decoded: {unknown.__qualname__} is no builtin, dataclass, TypedDict, "
-                "NamedTuple, enum, datetime, UUID, Decimal, bytes or msgspec.Struct"
-            )
+        for unknown in custom:
+            if not is_model(unknown):
+                raise self._refuse(
+                    f"the type of `{name}` cannot be decoded: {unknown.__qualname__} is no builtin, dataclass, "
+                    "TypedDict, NamedTuple, enum, datetime, UUID, Decimal, bytes, msgspec.Struct or pydantic model"
+                )
+            self._hooked = True
 
     def _shape(self) -> Any:
         if not self._defaults:
@@ -187,9 +222,12 @@ class Binding:
         named = [(f"argument_{position}", *field[1:]) for position, field in enumerate(fields)]
         return msgspec.defstruct("Arguments", named, array_like=True, forbid_unknown_fields=True)
 
+    @property
+    def _shown(self) -> str:
+        return f"{getattr(self.handler, '__qualname__', repr(self.handler))} ({self.where})"
+
     def _refuse(self, reason: str) -> RegistrationError:
-        name = getattr(self.handler, "__qualname__", repr(self.handler))
-        return RegistrationError(f"{name} ({self.where}) cannot be a handler: {reason}")
+        return RegistrationError(f"{self._shown} cannot be a handler: {reason}")
 
     # --- errors ---
 
@@ -243,11 +281,6 @@ def _safe_reason(what: str) -> str:
     if what in ("Invalid UUID", "Invalid RFC3339 encoded datetime", "Invalid base64 encoded string"):
         return what.replace("Invalid", "invalid", 1)
     return "not accepted"
-
-
-def _is_context(annotation: Any) -> bool:
-    origin = typing.get_origin(annotation) or annotation
-    return isinstance(origin, type) and issubclass(origin, Context)
 
 
 def _custom_types(info: Any) -> Iterator[type]:

@@ -6,7 +6,6 @@ What a call may do is decided once: handlers are compiled at registration, and a
 before is one dictionary lookup away from everything known about it.
 """
 
-import asyncio
 import functools
 import hmac
 import logging
@@ -14,11 +13,12 @@ import urllib.parse
 from collections.abc import Callable
 from typing import Any
 
-import anyio.to_thread
 from msgspec import Struct
 from starlette.types import Receive, Scope, Send
 
+from .after import AfterWork
 from .context import Context
+from .depends import Overrides
 from .errors import (
     BodyTimeoutError,
     BodyTooLargeError,
@@ -43,15 +43,17 @@ from .protocol.upstream import (
     HEADER_PREFIX,
     MESSAGES,
     SIGNATURE,
+    ResultEncoder,
     decode_json_body,
     decode_json_invocation,
     decode_msgpack_invocation,
     encode_error,
-    encode_result,
 )
 from .reply import NO_CONTENT, Reply, completion, problem, send_reply
 from .routing import Headers, Route, Routes
-from .time_limit import TimeLimitPassed, TimeLimits
+from .running import CallerGone, Runner, Task
+from .threads import Threads
+from .time_limit import TimeLimitPassed
 
 logger = logging.getLogger("signalr_upstream")
 
@@ -73,7 +75,16 @@ class Calls:
     """Serves the upstream calls of one app."""
 
     def __init__(
-        self, app: Connector, routes: Routes, *, limits: Limits, code: str | None, debug: bool
+        self,
+        app: Connector,
+        routes: Routes,
+        *,
+        limits: Limits,
+        code: str | None,
+        debug: bool,
+        overrides: Overrides,
+        after: AfterWork,
+        enc_hook: Callable[[Any], Any],
     ) -> None:
         self._app = app
         self._routes = routes
@@ -81,9 +92,13 @@ class Calls:
         self._limit_digits = len(str(limits.max_body_size))
         self._code = code
         self._debug = debug
+        self._after = after
+        self._encode = ResultEncoder(enc_hook).encode
         self._running = 0
         self._said: set[str] = set()
-        self.time_limits = TimeLimits()
+        threads = Threads(left_behind=self._thread_left, ended_late=self._thread_ended)
+        self._runner = Runner(timeout=limits.handler_timeout, threads=threads, overrides=overrides)
+        self.time_limits = self._runner.time_limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one upstream call. It never raises for what the caller sent."""
@@ -130,10 +145,15 @@ class Calls:
                 route.hub, route.category, route.event, headers, scope, body, route.service, endpoint
             )
             if route.category == MESSAGES:
-                return await self._invoke(handler, context, _decode_invocation(body, route), route.binary)
-            return await self._connection_event(handler, context, body)
+                message = _decode_invocation(body, route)
+                reply = await self._invoke(route, handler, context, message, receive)
+            else:
+                reply = await self._connection_event(route, handler, context, receive)
         finally:
             self._running -= 1
+        if context.after_work:
+            self._after.begin_with(context)
+        return reply
 
     def _check_code(self, query: bytes) -> None:
         given = urllib.parse.parse_qs(query.decode("latin-1")).get("code", [""])[-1]
@@ -158,29 +178,42 @@ class Calls:
 
     # --- handlers ---
 
-    async def _invoke(self, handler: Handler, context: Context, message: Invocation, binary: bool) -> Reply:
+    async def _invoke(
+        self, route: Route, handler: Handler, context: Context, message: Invocation, receive: Receive
+    ) -> Reply:
         context.invocation_id = invocation_id = message.invocation_id or None
+        binary = route.binary
         context.carries(message.arguments, binary=binary)
         try:
             handler.admit(context)
-            args, kwargs = handler.binding.bind(context, message.arguments, binary=binary)
-            result = await self._run(handler, args, kwargs)
-            if invocation_id is None:
-                return NO_CONTENT
-            return completion(encode_result(invocation_id, result, binary=binary), binary=binary)
+            encode = (
+                None
+                if invocation_id is None
+                else functools.partial(self._encode, invocation_id, binary=binary)
+            )
+            body = await self._runner.run(
+                Task(handler, route.filters, context, message.arguments, binary, encode, receive)
+            )
+            return NO_CONTENT if invocation_id is None else completion(body, binary=binary)
         except InvalidMessageError:
             raise
         except Redeliver as error:
             return _redeliver(context, error)
+        except CallerGone:
+            logger.info("%r was cancelled, since its caller has gone", context)
+            return NO_CONTENT
         except Exception as error:
-            text = self._text_for_caller(context, error)
+            text = self._text_for_caller(handler, context, error)
             if invocation_id is None:
                 return NO_CONTENT
             return completion(encode_error(invocation_id, text, binary=binary), binary=binary)
 
-    async def _connection_event(self, handler: Handler, context: Context, body: bytes) -> Reply:
+    async def _connection_event(
+        self, route: Route, handler: Handler, context: Context, receive: Receive
+    ) -> Reply:
         is_connected = context.event.lower() == CONNECTED
         # Microsoft's runtime never reads the body of connected: an empty one is taken here too.
+        body = context.body
         message = decode_json_body(body) if body or not is_connected else OpenConnection()
         if not isinstance(message, OpenConnection if is_connected else CloseConnection):
             raise InvalidMessageError(f"the body is not that of {context.event!r}")
@@ -188,12 +221,14 @@ class Calls:
             context.error = message.error
         try:
             handler.admit(context)
-            await self._run(handler, *handler.binding.call_without_arguments(context))
+            await self._runner.run(Task(handler, route.filters, context, None, False, None, receive))
             return NO_CONTENT
         except Redeliver as error:
             return _redeliver(context, error)
+        except CallerGone:
+            return NO_CONTENT
         except Exception as error:
-            text = self._text_for_caller(context, error)
+            text = self._text_for_caller(handler, context, error)
         return await self._turn_away(context, text) if is_connected else NO_CONTENT
 
     async def _turn_away(self, context: Context, reason: str) -> Reply:
@@ -204,34 +239,19 @@ class Calls:
             logger.error("a refused connection could not be closed and is still there: %s", error)
         return problem(403, "the connected handler refused this connection")
 
-    async def _run(self, handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        try:
-            if handler.binding.is_async:
-                running = handler.function(*args, **kwargs)
-                return await self.time_limits.within(self._limits.handler_timeout, running)
-            work = functools.partial(handler.function, *args, **kwargs)
-            return await self._run_in_thread(_ThreadRun(work, self._thread_ended))
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise  # the server ends this call
-            raise RuntimeError("the handler awaited what was cancelled") from error
-
-    async def _run_in_thread(self, thread: "_ThreadRun") -> Any:
-        try:
-            return await self.time_limits.within(self._limits.handler_timeout, thread.start())
-        except (TimeLimitPassed, asyncio.CancelledError):
-            if thread.leave_behind():
-                self._running += 1  # it cannot be stopped, and still counts
-            raise
+    def _thread_left(self) -> None:
+        self._running += 1  # it cannot be stopped, and still counts
 
     def _thread_ended(self) -> None:
         self._running -= 1
 
     # --- errors ---
 
-    def _text_for_caller(self, context: Context, error: Exception) -> str:
+    def _text_for_caller(self, handler: Handler, context: Context, error: Exception) -> str:
         """What the caller is told of an error, which is logged if nobody else would hear of it."""
+        mapped = handler.mapped(error)
+        if mapped is not None:
+            error = mapped
         if isinstance(error, TimeLimitPassed):
             logger.warning("%r passed its time limit", context)
             return TIMED_OUT
@@ -262,39 +282,6 @@ class Calls:
                 status, f"the signature is missing or wrong: is this the access key of the service{code}?"
             )
         return problem(status, str(error))
-
-
-class _ThreadRun:
-    """A plain ``def`` handler in a worker thread, which may outlive the call."""
-
-    def __init__(self, work: Callable[[], Any], ended_late: Callable[[], None]) -> None:
-        self._work = work
-        self._ended_late = ended_late
-        self._started = False
-        self._ended = False
-        self._left_behind = False
-
-    async def start(self) -> Any:
-        self._loop = asyncio.get_running_loop()
-        return await anyio.to_thread.run_sync(self._in_thread, abandon_on_cancel=True)
-
-    def leave_behind(self) -> bool:
-        """Stop waiting for it; True if it still runs. It never will if no thread had come free for it."""
-        self._left_behind = self._started and not self._ended
-        return self._left_behind
-
-    def _in_thread(self) -> Any:
-        self._started = True
-        try:
-            return self._work()
-        finally:
-            if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._end)
-
-    def _end(self) -> None:
-        self._ended = True
-        if self._left_behind:
-            self._ended_late()
 
 
 def _encodable(text: str) -> str:

@@ -11,7 +11,6 @@ import msgspec
 from .access_keys import AccessKeys
 from .claims import ClientAccess, Identity, client_access
 from .commands import Command
-from .default_transport import DefaultTransport
 from .delivery import TIMEOUT, TOTAL_TIMEOUT, Delivery, Request
 from .endpoints import Endpoints, Setting, Source
 from .entra import Credential
@@ -91,7 +90,11 @@ class ServiceClient:
             from .httpx_transport import HttpxTransport  # noqa: PLC0415 - see there
 
             transport = HttpxTransport(http_client)
-        self._transport = transport or DefaultTransport()
+        if transport is None:
+            from .default_transport import DefaultTransport  # noqa: PLC0415 - importing an app needs none of it
+
+            transport = DefaultTransport()
+        self._transport = transport
         self._delivery = Delivery(
             self.endpoints, self._transport, timeout=timeout, total_timeout=total_timeout
         )

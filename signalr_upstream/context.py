@@ -1,9 +1,11 @@
 """What a handler learns about its caller, and how it answers."""
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
+import anyio.from_thread
 import msgspec
 from msgspec import Raw, Struct
 from starlette.datastructures import Headers, QueryParams, State
@@ -17,6 +19,8 @@ from .hub_calls import HubCalls
 from .memberships import Connections, Groups, Users
 from .protocol.upstream import CLIENT_QUERY, CONNECTION_ID, HEADER_PREFIX, USER_CLAIMS, USER_ID, decode_header
 from .targets import Clients, ConnectionTarget, Target
+
+T = TypeVar("T")
 
 # What opens doors is not handed out: a handler that logs all headers or the query gives nothing away.
 _SECRET_HEADERS = frozenset({b"authorization", b"authentication", b"proxy-authorization", b"cookie"})
@@ -69,6 +73,7 @@ class Context:
         self._endpoint = endpoint
         self._raw_arguments: Raw | None = None
         self._binary = False
+        self.after_work: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
 
     def carries(self, arguments: Raw, *, binary: bool) -> None:
         """Set the invocation's arguments, raw as they came."""
@@ -142,6 +147,30 @@ class Context:
             return {"type": "http.request", "body": self._body, "more_body": False}
 
         return Request(dict(self._scope), receive)  # type: ignore[arg-type]  # ASGI's own types are looser
+
+    @property
+    def body(self) -> bytes:
+        """The body as it came."""
+        return self._body
+
+    def after(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run ``function`` when the answer has been sent; plain functions run in a thread.
+
+        It may invoke the caller, who waits for nothing any more. What it raises is logged. A shutdown waits for it.
+        """
+        self.after_work.append((function, args))
+
+    def wait(self, awaitable: Awaitable[T]) -> T:
+        """In a plain ``def`` handler: await something on the event loop, e.g. ``ctx.wait(ctx.clients.all.send(...))``.
+
+        Raises:
+            RuntimeError: in an async handler, which can ``await`` itself.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return anyio.from_thread.run(_awaited, awaitable)
+        raise RuntimeError("ctx.wait is for plain def handlers: use await here")
 
     @property
     def state(self) -> State:
@@ -230,6 +259,10 @@ def role(*names: str) -> Callable[[Context], bool]:
 
     has_role.__name__ = f"role({', '.join(map(repr, names))})"
     return has_role
+
+
+async def _awaited(awaitable: Awaitable[T]) -> T:
+    return await awaitable
 
 
 Predicate = Callable[[Context], bool]

@@ -11,23 +11,61 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
-from starlette.requests import Request
-
 from .binding import Binding
 from .claims import ClientAccess, Identity
 from .client import HubClient, ServiceClient
 from .connection_string import DEFAULT_SETTING
 from .context import Context, Predicate
+from .depends import Need, needs_of
 from .endpoints import Endpoints
-from .errors import ConfigurationError, Forbidden, RegistrationError
+from .errors import ConfigurationError, Forbidden, HubError, RegistrationError
 from .memberships import Connections, Groups, Users
 from .protocol.rest import check_name
 from .protocol.upstream import CONNECTED, CONNECTIONS, DISCONNECTED, MESSAGES
 from .targets import Clients
 
-Negotiator = Callable[[Request], Awaitable[Identity] | Identity]
+Negotiator = Callable[..., Awaitable[Identity] | Identity]
 F = TypeVar("F", bound=Callable[..., Any])
 N = TypeVar("N", bound=Negotiator)
+
+
+Filter = Callable[[Context, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""Runs around handlers: ``async def f(ctx, call_next)``."""
+L = TypeVar("L", bound=Filter)
+
+ErrorMap = dict[type[Exception], Callable[[Any], "str | Exception"]]
+"""What callers are told of exceptions."""
+M = TypeVar("M", bound=Callable[[Any], "str | Exception"])
+
+_MARK = "__signalr_upstream_on__"
+_INSTANCE_NAMES = frozenset({"name", "connection", "is_family", "negotiator", "filters"})
+
+
+def on(event: str, **options: Any) -> Callable[[F], F]:
+    """Mark a method of a class derived from ``Hub`` as a handler; the arguments are those of ``Hub.on``.
+
+    ::
+
+        class Chat(Hub):
+            @on("sendMessage")
+            async def send_message(self, ctx: Context, text: str) -> None: ...
+
+        app = UpstreamApp(Chat("chat"))
+
+    One instance serves all calls: keep nothing of a caller on ``self``.
+    """
+
+    def mark(function: F) -> F:
+        setattr(function, _MARK, {"event": event, **options})
+        return function
+
+    return mark
+
+
+def _marked(kind: type) -> list[tuple[str, dict[str, Any]]]:
+    """The methods of a class that ``on`` has marked, in the order they are written."""
+    names = dict.fromkeys(name for base in reversed(kind.__mro__) for name in vars(base))
+    return [(name, mark) for name in names if (mark := getattr(getattr(kind, name, None), _MARK, None))]
 
 
 class Connector(Protocol):
@@ -50,15 +88,28 @@ class Handler:
     Attributes:
         function: what to call; ``binding`` knows with what.
         require: the predicate that guards it, or None.
+        timeout: seconds it may take; None for the app's limit.
+        cancel_on_disconnect: it is cancelled when its caller hangs up.
     """
 
     def __init__(
-        self, function: Callable[..., Any], category: str, event: str, require: Predicate | None
+        self,
+        function: Callable[..., Any],
+        *,
+        category: str,
+        event: str,
+        require: Predicate | None,
+        timeout: float | None,
+        cancel_on_disconnect: bool,
+        errors: ErrorMap,
     ) -> None:
         self.function = function
         self.category = category
         self.event = event
         self.require = require
+        self.timeout = timeout
+        self.cancel_on_disconnect = cancel_on_disconnect
+        self._errors = errors
         self.binding = Binding(function, takes_arguments=category == MESSAGES)
 
     def __repr__(self) -> str:
@@ -79,6 +130,20 @@ class Handler:
         if not allowed:
             raise Forbidden
 
+    def mapped(self, error: Exception) -> Exception | None:
+        """What ``hub.errors`` makes of an error; None if it says nothing of its kind."""
+        for kind in type(error).__mro__:
+            if kind in self._errors:
+                try:
+                    return _as_hub_error(self._errors[kind](error))
+                except Exception as failure:
+                    return failure
+        return None
+
+
+def _as_hub_error(said: str | Exception) -> Exception:
+    return said if isinstance(said, Exception) else HubError(said)
+
 
 class Hub:
     """A hub and its handlers.
@@ -97,10 +162,23 @@ class Hub:
         self.name = name
         self.connection = connection
         self.negotiator: Negotiator | None = None
+        self.negotiator_needs: dict[str, Need] = {}
         self._handlers: dict[tuple[str, str], Handler] = {}
         self._catch_alls: list[tuple[str, Handler]] = []  # longest prefix first
+        self._errors: ErrorMap = {}
+        self.filters: list[Filter] = []
         self._apps: weakref.WeakSet[Connector] = weakref.WeakSet()
         self._from_environment: ServiceClient | None = None
+        for function, mark in _marked(type(self)):
+            self.on(**mark)(getattr(self, function))
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name, _ in _marked(cls):
+            if hasattr(Hub, name) or name in _INSTANCE_NAMES:
+                raise RegistrationError(
+                    f"{cls.__qualname__}.{name} hides Hub.{name}: give the method another name; its event is in @on"
+                )
 
     def __repr__(self) -> str:
         return f"<Hub {self.name!r} with {len(self.handlers)} handlers>"
@@ -108,7 +186,13 @@ class Hub:
     # --- registering ---
 
     def on(
-        self, event: str, *, category: str | None = None, require: Predicate | None = None
+        self,
+        event: str,
+        *,
+        category: str | None = None,
+        require: Predicate | None = None,
+        timeout: float | None = None,
+        cancel_on_disconnect: bool = False,
     ) -> Callable[[F], F]:
         """Register a handler.
 
@@ -117,6 +201,8 @@ class Hub:
                 ``"*"`` or ``"room.*"``; the most specific one is called.
             category: ``"messages"`` reaches a client method that happens to be called "connected".
             require: a predicate on the context, e.g. ``role("admin")``; the caller is refused if it says no.
+            timeout: seconds the handler may take; None for the app's limit.
+            cancel_on_disconnect: cancel an async handler whose caller hangs up; else it runs to its end.
 
         Raises:
             RegistrationError: (hub, category, event) has a handler already, or the signature cannot be served, or
@@ -126,6 +212,8 @@ class Hub:
             raise RegistrationError(f"hub {self.name!r}: require= takes a plain function of the context")
         if category is None:
             category = CONNECTIONS if event.lower() in (CONNECTED, DISCONNECTED) else MESSAGES
+        if timeout is not None and not timeout > 0:
+            raise RegistrationError(f"hub {self.name!r}: timeout= is more than 0 seconds, or None")
         if not event:
             raise RegistrationError(f"hub {self.name!r}: an event needs a name")
         if category not in (CONNECTIONS, MESSAGES):
@@ -138,22 +226,67 @@ class Hub:
             )
 
         def register(function: F) -> F:
-            self._add(Handler(function, category, event, require))
+            handler = Handler(
+                function,
+                category=category,
+                event=event,
+                require=require,
+                timeout=timeout,
+                cancel_on_disconnect=cancel_on_disconnect,
+                errors=self._errors,
+            )
+            self._add(handler)
+            return function
+
+        return register
+
+    def filter(self, function: L) -> L:
+        """Put an async function around every handler of this hub: ``async def f(ctx, call_next)``.
+
+        It runs behind ``require=`` and the app's filters. ``await call_next()`` binds the arguments, asks the
+        dependencies, runs the handler and gives its result; what the filter returns is the result.
+
+        Raises:
+            RegistrationError: it is no async function.
+        """
+        is_async: bool = inspect.iscoroutinefunction(function)
+        if not is_async:
+            raise RegistrationError(f"hub {self.name!r}: a filter is an async function of (ctx, call_next)")
+        self.filters.append(function)
+        return function
+
+    def errors(self, *kinds: type[Exception]) -> Callable[[M], M]:
+        """Say what callers are told of these exceptions: the function gets one, and gives a text or a HubError.
+
+        Raises:
+            RegistrationError: no exceptions, or ones that are mapped already.
+        """
+        for kind in kinds:
+            if kind in self._errors:
+                raise RegistrationError(f"hub {self.name!r}: {kind.__name__} is mapped already")
+        if not kinds:
+            raise RegistrationError(f"hub {self.name!r}: say which exceptions: @hub.errors(SomeError)")
+
+        def register(function: M) -> M:
+            self._errors.update(dict.fromkeys(kinds, function))
             return function
 
         return register
 
     def negotiate(self, function: N) -> N:
-        """Serve ``POST /<hub>/negotiate``: ``function`` gets the Request and says who the client is.
+        """Serve ``POST /<hub>/negotiate``: ``function`` says who the client is.
+
+        It is given the ``Request``, and dependencies: ``user: Annotated[User, Depends(current_user)]``.
 
         Raise ``Forbidden`` or a Starlette ``HTTPException`` to refuse.
 
         Raises:
-            RegistrationError: the hub has one already.
+            RegistrationError: the hub has one already, or a parameter of it can never be filled.
         """
         if self.negotiator is not None:
             raise RegistrationError(f"hub {self.name!r} has a negotiate function already")
         self.negotiator = function
+        self.negotiator_needs = needs_of(function, where=f"hub {self.name!r}")
         return function
 
     def _add(self, handler: Handler) -> None:

@@ -7,8 +7,8 @@ also for browsers of other origins, which get to see only answers with CORS head
 import inspect
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -17,6 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from .claims import Identity
+from .depends import Injection, Overrides
 from .errors import (
     ConfigurationError,
     ConnectionStringError,
@@ -25,8 +26,9 @@ from .errors import (
     NoKeysError,
     ServiceError,
 )
-from .hub import Connector, Hub, Negotiator, current_app
+from .hub import Connector, Hub, current_app
 from .reply import problem
+from .threads import Threads
 
 logger = logging.getLogger("signalr_upstream")
 
@@ -34,9 +36,11 @@ logger = logging.getLogger("signalr_upstream")
 class Negotiate:
     """The ASGI endpoint behind ``/{hub}/negotiate``."""
 
-    def __init__(self, app: Connector, find_hub: Callable[[str], Hub | None]) -> None:
+    def __init__(self, app: Connector, find_hub: Callable[[str], Hub | None], overrides: Overrides) -> None:
         self._app = app
         self._find_hub = find_hub
+        self._overrides = overrides
+        self._threads = Threads(left_behind=lambda: None, ended_late=lambda: None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -61,7 +65,7 @@ class Negotiate:
                 404, f"hub {hub.name!r} has no negotiate function: register one with @hub.negotiate"
             )
         try:
-            identity = await _identity(hub.negotiator, request)
+            identity = await self._identity(hub, request)
             access = await self._app.client_access(hub, identity, name=name)
         except HubError as error:
             return _problem(403, str(error))
@@ -80,19 +84,26 @@ class Negotiate:
             return _problem(500, "the negotiate function failed; its log says why")
         return Response(access.encode(), media_type="application/json")
 
-
-async def _identity(negotiator: Negotiator, request: Request) -> Identity:
-    if inspect.iscoroutinefunction(negotiator):
-        identity = await negotiator(request)
-    else:
-        identity = await run_in_threadpool(negotiator, request)
-    if not isinstance(identity, Identity):
-        raise TypeError(f"a negotiate function returns an Identity, not {type(identity).__name__}")
-    return identity
+    async def _identity(self, hub: Hub, request: Request) -> Identity:
+        async with Injection(
+            context=None, request=lambda: request, threads=self._threads, overrides=self._overrides
+        ) as injection:
+            values = await injection.fill(hub.negotiator_needs)
+            negotiator: Any = hub.negotiator
+            if inspect.iscoroutinefunction(negotiator):
+                identity = await negotiator(**values)
+            else:
+                identity = await self._threads.run(negotiator, **values)
+        if not isinstance(identity, Identity):
+            raise TypeError(f"a negotiate function returns an Identity, not {type(identity).__name__}")
+        return identity
 
 
 def negotiate_route(
-    app: Connector, find_hub: Callable[[str], Hub | None], cors_origins: Sequence[str]
+    app: Connector,
+    find_hub: Callable[[str], Hub | None],
+    cors_origins: Sequence[str],
+    overrides: Overrides,
 ) -> Route:
     """The route of negotiate, with CORS for these origins.
 
@@ -104,7 +115,7 @@ def negotiate_route(
             "cors_origins: name the origins; browsers refuse '*' for requests with credentials"
         )
     endpoint = CORSMiddleware(
-        Negotiate(app, find_hub),
+        Negotiate(app, find_hub, overrides),
         allow_origins=cors_origins,
         allow_methods=["POST"],
         allow_headers=["*"],

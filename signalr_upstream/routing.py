@@ -13,7 +13,7 @@ from starlette.types import Scope
 
 from .context import Service
 from .errors import MediaTypeError, NoHandlerError, UpstreamError
-from .hub import Handler, Hub
+from .hub import Filter, Handler, Hub
 from .protocol.path import PathPattern
 from .protocol.upstream import (
     CATEGORY,
@@ -46,6 +46,7 @@ class Route(Struct, frozen=True):
     Attributes:
         handler: None for what nobody handles.
         binary: whether the body is MessagePack.
+        filters: what runs around the handler, the outermost first.
     """
 
     hub: str
@@ -55,6 +56,7 @@ class Route(Struct, frozen=True):
     handler: Handler | None
     is_known_hub: bool
     binary: bool
+    filters: tuple[Filter, ...] = ()
 
     @property
     def is_connection_event(self) -> bool:
@@ -69,6 +71,7 @@ class Routes:
         service_of: the service of a hub; None stands for a hub the app does not have.
         path: the pattern to compare paths with; None compares nothing.
         application: the service's application name, which is a prefix of every hub on the wire.
+        filters: those of the app, which run around those of the hubs.
     """
 
     def __init__(
@@ -78,10 +81,12 @@ class Routes:
         service_of: Callable[[Hub | None], Service],
         path: PathPattern | None,
         application: str,
+        filters: Sequence[Filter] = (),
     ) -> None:
         # The most specific comes first: a plain name, then families by the length of their prefix.
         self._hubs = sorted(hubs, key=lambda hub: (hub.is_family, -len(hub.name)))
         self._service_of = service_of
+        self._filters = tuple(filters)
         self._path = path
         self._prefix = f"{application.lower()}_" if application else ""
         self._known: dict[_Spelling, Route] = {}
@@ -125,6 +130,7 @@ class Routes:
             handler=handler,
             is_known_hub=found is not None,
             binary=handler is not None and _is_msgpack(headers, category.lower()),
+            filters=(*self._filters, *found.filters) if found else (),
         )
         if handler is not None and len(self._known) < MAX_ROUTES:
             spelling = _spelling(scope, headers)

@@ -7,6 +7,7 @@ def test_the_package_exports_exactly_this() -> None:
     assert signalr_upstream.__all__ == [
         "ClientAccess",
         "Context",
+        "Depends",
         "Forbidden",
         "Hub",
         "HubError",
@@ -14,6 +15,7 @@ def test_the_package_exports_exactly_this() -> None:
         "ServiceClient",
         "SignalRError",
         "UpstreamApp",
+        "on",
         "role",
         "verify_signature",
     ]

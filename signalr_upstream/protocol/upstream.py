@@ -6,7 +6,7 @@ service passes on to the client as it is.
 Spec: https://learn.microsoft.com/azure/azure-signalr/concept-upstream
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -227,15 +227,30 @@ _encode_json = msgspec.json.Encoder().encode
 _encode_msgpack = msgspec.msgpack.Encoder().encode
 
 
-def encode_result(invocation_id: str, result: Any, *, binary: bool) -> bytes:
-    """The answer that resolves the client's ``invoke()`` with ``result``, None included.
+class ResultEncoder:
+    """Writes the answers that resolve a client's ``invoke()``.
 
-    Raises:
-        Exception: ``result`` cannot be encoded; whatever msgspec raises.
+    Args:
+        enc_hook: makes something msgspec knows out of what it does not.
     """
-    if binary:
-        return frame_binary(_encode_msgpack((3, {}, invocation_id, 3, result)))
-    return _encode_json(_JsonResult(invocation_id, result)) + RECORD_SEPARATOR
+
+    def __init__(self, enc_hook: Callable[[Any], Any] | None = None) -> None:
+        self._encode_json = msgspec.json.Encoder(enc_hook=enc_hook).encode
+        self._encode_msgpack = msgspec.msgpack.Encoder(enc_hook=enc_hook).encode
+
+    def encode(self, invocation_id: str, result: Any, *, binary: bool) -> bytes:
+        """One framed Completion with ``result``, None included.
+
+        Raises:
+            Exception: ``result`` cannot be encoded; whatever msgspec raises.
+        """
+        if binary:
+            return frame_binary(self._encode_msgpack((3, {}, invocation_id, 3, result)))
+        return self._encode_json(_JsonResult(invocation_id, result)) + RECORD_SEPARATOR
+
+
+encode_result = ResultEncoder().encode
+"""As ``ResultEncoder.encode``, for what msgspec knows."""
 
 
 def encode_error(invocation_id: str, error: str, *, binary: bool) -> bytes:

@@ -1,0 +1,56 @@
+"""Work that handlers leave for after their answer: ``ctx.after(f, *args)``.
+
+It runs as tasks of the app, one call's in its order, and ends with the app: a shutdown waits for it.
+"""
+
+import asyncio
+import inspect
+import logging
+from contextvars import copy_context
+from typing import Any, Final
+
+from .context import Context
+from .threads import Threads
+
+logger = logging.getLogger("signalr_upstream")
+
+PATIENCE: Final = 25.0
+"""Seconds a shutdown waits for such work; then it is cancelled."""
+
+
+class AfterWork:
+    """What runs behind the answers of one app."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._threads = Threads(left_behind=lambda: None, ended_late=lambda: None)
+
+    def begin_with(self, context: Context) -> None:
+        """Start what a call has left. It first comes to run when the call has given its answer away."""
+        task = asyncio.get_running_loop().create_task(self._run(context), context=copy_context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def drain(self, patience: float = PATIENCE) -> None:
+        """Wait for what runs; cancel it when the patience is over."""
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(list(self._tasks), timeout=patience)
+        for task in late:
+            task.cancel()
+        if late:
+            logger.warning("%d pieces of work behind answers took too long and were cancelled", len(late))
+            await asyncio.wait(late)
+
+    async def _run(self, context: Context) -> None:
+        for function, args in context.after_work:
+            try:
+                await self._one(function, args)
+            except Exception:
+                logger.exception("work behind the answer of %r failed", context)
+
+    async def _one(self, function: Any, args: tuple[Any, ...]) -> None:
+        if inspect.iscoroutinefunction(function):
+            await function(*args)
+        else:
+            await self._threads.run(function, *args)
