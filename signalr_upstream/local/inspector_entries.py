@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from itertools import islice, takewhile
+from typing import assert_never
 
 from msgspec import Struct
 
@@ -95,6 +96,8 @@ def rows_of(journal: Journal, entry: Entry) -> list[Row]:
             return [_upstream_row(journal, entry)]
         case RestCall():
             return [_rest_row(entry)]
+        case _:
+            assert_never(entry)
 
 
 def find(journal: Journal, number: int) -> Entry | None:
@@ -115,6 +118,8 @@ def details_of(journal: Journal, entry: Entry) -> Details:
             return _upstream_details(journal, entry)
         case RestCall():
             return _rest_details(entry)
+        case _:
+            assert_never(entry)
 
 
 # --- frames ---

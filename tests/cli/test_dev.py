@@ -63,8 +63,11 @@ def test_the_app_runs_with_the_local_service_and_restarts_when_it_is_saved(
     command.read_until(f"http://localhost:{port}")
     command.read_until(f"http://localhost:{service_port}")
     assert f"Port={service_port};" in command.read_until("connection string")
+    inspector = command.read_until("inspector").split()[-1]
     command.read_until("Ctrl-C ends both")
     wait_until(lambda: edition(port) == "one")
+    assert inspector.startswith(f"http://localhost:{service_port}/inspector#token=")
+    assert "SignalR inspector" in httpx.get(inspector).text
 
     # Whatever connection string the app is built with, clients go to the local service.
     access = httpx.post(f"http://127.0.0.1:{port}/chat/negotiate").json()

@@ -25,6 +25,7 @@ def test_it_looks_like_the_emulator_of_microsoft(start: Start, port: int) -> Non
         f"Endpoint=http://localhost;Port={port};AccessKey={EMULATOR_KEY};Version=1.0;"
         in command.read_until("connection string")
     )
+    assert f"http://localhost:{port}/inspector#token=" in command.read_until("inspector")
 
     assert httpx.get(f"http://localhost:{port}/api/health").status_code == 200
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -300,6 +301,31 @@ async def test_a_client_is_refused_at_the_opening_of_its_transport(service: Loca
 
     assert refused.value.response.status_code == 503
     assert refused.value.response.headers["retry-after"] == "1"
+
+
+class Line:
+    """The end of a transport."""
+
+    def __init__(self) -> None:
+        self.broken = False
+
+    def abort(self) -> None:
+        self.broken = True
+
+    def hold_back(self, released: asyncio.Event) -> None:
+        raise AssertionError
+
+
+def test_a_client_that_came_back_is_reached_on_its_new_transport() -> None:
+    faults, old, new = Faults(), Line(), Line()
+    with faults.reaching("c", old), ExitStack() as later:
+        later.enter_context(faults.reaching("c", new))
+        kept = later.pop_all()  # the old transport ends before the new one does
+
+    with kept:
+        assert faults.drop("c")
+    assert (old.broken, new.broken) == (False, True)
+    assert not faults.drop("c")
 
 
 # --- settings ---

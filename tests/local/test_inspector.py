@@ -473,6 +473,8 @@ async def test_what_is_still_running_and_what_came_to_nothing_says_so(service: L
 
     before = await call(service, "GET", f"entries/{running.number}")
     journal.upstream_answered(running, "nothing listens there")
+    journal.closed("c")
+    closed_well = await call(service, "GET", f"entries/{journal.frames[-1].number}")
     journal.closed("c", "cut off")
     after = await call(service, "GET", f"entries/{running.number}")
     closed = await call(service, "GET", f"entries/{journal.frames[-1].number}")
@@ -484,6 +486,7 @@ async def test_what_is_still_running_and_what_came_to_nothing_says_so(service: L
     assert not after["replay"]  # its body was cut
     assert "70,000 bytes" in after["sections"][1]["title"]
     assert dict(closed["facts"])["Reason"] == "cut off"
+    assert dict(closed_well["facts"]) == {"Connection": "c"}
     [row] = [row for row in rows if row["name"] == "slow"]
     assert (row["text"], row["state"], row["failed"]) == ("nothing listens there", "failed", True)
 
@@ -564,6 +567,15 @@ async def test_a_client_can_be_held_released_closed_and_dropped(service: LocalSe
     assert not service.faults.held
     assert await ann.closed() == "Closed in the inspector."
     assert await bob.closed() is None
+
+
+async def test_a_client_of_any_hub_can_be_closed(service: LocalService) -> None:
+    service.hub("empty")
+    client = await service.connect("chat")
+
+    await call(service, "POST", f"connections/{client.connection_id}/close")
+
+    assert await client.closed() == "Closed in the inspector."
 
 
 @pytest.mark.parametrize("action", ["hold", "close", "drop", "nonsense"])
