@@ -336,11 +336,11 @@ class Journal:
         self._frame("closed", connection_id, (error or "").encode(), binary=False)
 
     def _frame(self, kind: FrameKind, connection_id: str, data: bytes, *, binary: bool) -> None:
-        size = len(data)
+        size = kept = len(data)
         if size > self._max_kept:
-            data = data[: self._max_kept]
+            data, kept = data[: self._max_kept], self._max_kept
         self._frames.add(
-            Frame(next(self._numbers), self.clock.time(), kind, connection_id, data, binary, size)
+            Frame(next(self._numbers), self.clock.time(), kind, connection_id, data, binary, size), kept
         )
         if self._watchers:
             self.wake()
@@ -358,7 +358,7 @@ class Journal:
     def upstream_called(self, call: UpstreamCall) -> None:
         """The app is being called."""
         call.number = call.changed = next(self._numbers)
-        self._upstream.add(call)
+        self._upstream.add(call, call.kept)
         self.wake()
 
     def upstream_answered(self, call: UpstreamCall, answer: Answer | str) -> None:
@@ -380,7 +380,7 @@ class Journal:
     def rest_called(self, call: RestCall) -> None:
         """A call to the REST API is over; its number is of when it began."""
         call.changed = next(self._numbers)
-        self._rest.add(call)
+        self._rest.add(call, call.kept)
         self.wake()
 
     def wake(self) -> None:

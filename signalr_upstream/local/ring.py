@@ -28,14 +28,20 @@ class Ring(Generic[E]):
         self._max_bytes = max_bytes
         self._bytes = 0
 
-    def add(self, entry: E) -> None:
-        """Put an entry at the end."""
+    def add(self, entry: E, kept: int) -> None:
+        """Put an entry of ``kept`` bytes at the end. A broadcast does that for every client."""
         self.entries.append(entry)
-        self.grow(entry.kept)
+        self._bytes += kept
+        if self._bytes > self._max_bytes or len(self.entries) > self._max_entries:
+            self._make_room()
 
     def grow(self, size: int) -> None:
-        """Entries have ``size`` bytes more. The newest one stays, whatever its size."""
+        """Entries have ``size`` bytes more."""
         self._bytes += size
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """The newest entry stays, whatever its size."""
         while len(self.entries) > self._max_entries or (
             self._bytes > self._max_bytes and len(self.entries) > 1
         ):
