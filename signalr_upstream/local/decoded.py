@@ -3,6 +3,8 @@
 Whatever the bytes are, something is shown of them: what cannot be decoded is shown as it came.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,15 +28,20 @@ class Message(Struct, frozen=True):
         type: its name in the protocol, ``"Handshake"``, or ``"Data"`` where it is nothing that we know.
         name: what is called, if anything is.
         values: arguments, result or error in one line.
-        text: all of it, as indented JSON where it is any.
+        whole: makes ``text``: most messages are only listed.
         failed: it says that something went wrong.
     """
 
     type: str
     name: str
     values: str
-    text: str
+    whole: Callable[[], str]
     failed: bool = False
+
+    @property
+    def text(self) -> str:
+        """All of it, as indented JSON where it is any."""
+        return self.whole()
 
 
 def messages_in(data: bytes, *, binary: bool) -> list[Message]:
@@ -96,7 +103,7 @@ def _decoded(payload: bytes, protocol: str) -> Message:
         type=type(message).__name__,
         name=message.target if isinstance(message, Invocation | StreamInvocation) else "",
         values=hide_tokens(_values(message, binary=binary)),
-        text=as_text(msgspec.json.encode(_members(message, binary=binary))),
+        whole=lambda: as_text(msgspec.json.encode(_members(message, binary=binary))),
         failed=bool(getattr(message, "error", None)),
     )
 
@@ -109,20 +116,23 @@ class _Head(Struct):
     error: str | None = None
 
 
+_decode_head = msgspec.json.Decoder(_Head).decode
+_decode_members = msgspec.json.Decoder(dict[str, Any]).decode
+
+
 def _not_of_the_hub(payload: bytes) -> Message | None:
-    members = {
-        name.lower(): value for name, value in msgspec.json.decode(payload, type=dict[str, Any]).items()
-    }
-    head = msgspec.convert(members, _Head)
+    head = _decode_head(payload)
+    if head.type is None:  # `{"Type":11}` is real
+        members = {name.lower(): value for name, value in _decode_members(payload).items()}
+        head = msgspec.convert(members, _Head)
+    whole = partial(as_text, payload)
     match head.type:
         case None:
-            return Message(
-                "Handshake", "", head.protocol or head.error or "", as_text(payload), bool(head.error)
-            )
+            return Message("Handshake", "", head.protocol or head.error or "", whole, bool(head.error))
         case 10:
-            return Message("OpenConnection", "", "", as_text(payload))
+            return Message("OpenConnection", "", "", whole)
         case 11:
-            return Message("CloseConnection", "", head.error or "", as_text(payload), bool(head.error))
+            return Message("CloseConnection", "", head.error or "", whole, bool(head.error))
         case _:
             return None
 
@@ -170,7 +180,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _unknown(data: bytes) -> Message:
-    return Message("Data", "", hide_tokens(_plain(data)), as_text(data))
+    return Message("Data", "", hide_tokens(_plain(data)), partial(as_text, data))
 
 
 def _plain(data: bytes) -> str:

@@ -491,6 +491,23 @@ async def test_what_is_still_running_and_what_came_to_nothing_says_so(service: L
     assert (row["text"], row["state"], row["failed"]) == ("nothing listens there", "failed", True)
 
 
+async def test_of_a_burst_the_newest_rows_are_told(service: LocalService) -> None:
+    for number in range(600):
+        service.journal.sent("c", b'{"type":3,"invocationId":"%d"}\x1e' % number, binary=False)
+    service.journal.sent("c", b'{"type":6}\x1e' * 600, binary=False)
+
+    async with following(service) as news:
+        rows = await news.until("rows")
+        for _ in range(3):
+            service.journal.sent("c", b'{"type":6}\x1e', binary=False)
+        later = await news.until("rows")
+
+    newest = service.journal.frames[-4].number
+    assert len(rows) == 500
+    assert {row["key"].partition(".")[0] for row in rows} == {str(newest)}
+    assert [row["key"] for row in later] == [str(newest + 1), str(newest + 2), str(newest + 3)]
+
+
 async def test_a_call_is_told_of_again_when_it_ends(service: LocalService) -> None:
     journal = service.journal
     client = await service.connect("chat")
