@@ -128,8 +128,7 @@ async def _serve(
         click.echo(f"Local SignalR service on {service.url}")
         _announce_upstream(service)
         click.echo(f"  connection string      {service.connection_string}")
-        if service.inspector_url is not None:
-            click.echo(f"  inspector              {service.inspector_url}")
+        click.echo(f"  inspector              {service.inspector_url or 'none, it is for loopback only'}")
         await stop.wait()
         _write(service, record)
 
