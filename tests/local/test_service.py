@@ -332,16 +332,10 @@ async def test_what_a_call_leaves_in_its_context_is_not_there_in_the_next(chat: 
         await chat.app(scope, receive, send)
 
     seen: list[int] = []
-    async with LocalService(app, lifespan=False) as service:
-        chat.app.connected_to(service.connection_string)
-        async with connect(service) as client:
-            await open_session(client)
-            for number in ("1", "2"):
-                await client.send(
-                    f'{{"type":1,"invocationId":"{number}","target":"double","arguments":[1]}}\x1e'
-                )
-                await client.recv()
-                await client.recv()
+    async with LocalService(app, lifespan=False, port=None) as service:
+        chat.app.connected_to(service.connection_string, service.transport)
+        client = await service.connect("chat")
+        assert [await client.invoke("double", number) for number in (1, 2)] == [2, 4]
 
     assert set(seen) == {0}
 
