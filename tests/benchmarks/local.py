@@ -1,6 +1,7 @@
 """What the local service carries, beside python-socketio and a bare `websockets` server.
 
     python tests/benchmarks/local.py [--rounds 5] [--seconds 2]
+    python tests/benchmarks/local.py --soak 600
 
 Every server is one process; all clients are this one. Rounds are interleaved, so that a change in the machine's mood
 meets all servers. Without compression. What arrives is compared with what is due, byte for byte, in the timed runs too.
@@ -10,6 +11,7 @@ their sockets once a millisecond: a process that is woken up for every message m
 Latency: one broadcast at a time, from its trigger to each client, which are woken up.
 Memory: what the server's process has grown by, for each of 5,000 clients that are connected and were sent one message.
 Connects: upgrade, token check (ours only) and handshake, 64 at a time.
+At the end comes a minute of the soak run, which soak.py describes; `--soak` is only that, for as long as it is told.
 """
 
 import argparse
@@ -20,21 +22,19 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from signalr_upstream.auth import encode_token
-from tests.benchmarks.raw_clients import Clients, Wire, client_frame
+from tests.benchmarks.raw_clients import Clients, Wire
+from tests.benchmarks.soak import MINUTE, soak
 from tests.benchmarks.upstream import BASELINES, HERE, REPOSITORY, cpu_seconds, wait_for_port
+from tests.benchmarks.wires import KEY, local_service_wire, socketio_wire, websockets_wire
 
 COUNTS = (1, 100, 1_000, 5_000)
 MOST = COUNTS[-1]
 JUDGED = 1_000  # clients at which the bars apply
-KEY = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/ABCDE="
-TEXT = "x" * 40
 UNDER_WAY = 2_000
 """Messages that are on their way while fan-out is measured, so that the server never waits for the next trigger."""
 NAP = 0.001
@@ -51,76 +51,6 @@ LEAST_CONNECTS = 1_500.0
 """Connections a second."""
 
 
-def upgrade(path: str, *headers: str) -> bytes:
-    lines = [
-        f"GET {path} HTTP/1.1",
-        "Host: localhost",
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-        "Sec-WebSocket-Version: 13",
-        *headers,
-    ]
-    return "\r\n".join([*lines, "", ""]).encode()
-
-
-def post(path: str, body: bytes, *headers: str) -> bytes:
-    head = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers]
-    return "\r\n".join([*head, "", ""]).encode() + body
-
-
-def bearer(audience: str) -> str:
-    token = encode_token({"aud": audience, "exp": int(time.time()) + 86_400}, KEY)
-    return f"Authorization: Bearer {token}"
-
-
-def our_event(number: int) -> bytes:
-    return b'{"type":1,"target":"news","arguments":[%d,"%s"]}\x1e' % (number, TEXT.encode())
-
-
-def our_wire() -> Wire:
-    path = "/api/hubs/chat/:send?api-version=2024-12-01"
-    call = bearer("http://localhost" + path.partition("?")[0])
-    return Wire(
-        opening=upgrade("/client/?hub=chat", bearer("http://localhost/client/?hub=chat")),
-        hello=client_frame(b'{"protocol":"json","version":1}\x1e'),
-        ready=b"{}\x1e",
-        event=our_event,
-        trigger_opening=b"",
-        trigger=lambda number: post(
-            path,
-            b'{"target":"news","arguments":[%d,"%s"]}' % (number, TEXT.encode()),
-            call,
-            "Content-Type: application/json",
-        ),
-        answers={b'{"type":6}\x1e': b""},
-    )
-
-
-def socketio_wire() -> Wire:
-    return Wire(
-        opening=upgrade("/socket.io/?EIO=4&transport=websocket"),
-        hello=client_frame(b"40"),
-        ready=b"40{",
-        event=lambda number: b'42["message","' + our_event(number)[:-1].replace(b'"', b'\\"') + b'"]',
-        trigger_opening=b"",
-        trigger=lambda number: post("/trigger", our_event(number)[:-1]),
-        answers={b"2": client_frame(b"3")},
-    )
-
-
-def websockets_wire() -> Wire:
-    return Wire(
-        opening=upgrade("/"),
-        hello=b"",
-        ready=b"",
-        event=our_event,
-        trigger_opening=upgrade("/trigger"),
-        trigger=lambda number: client_frame(our_event(number)),
-        answers={},
-    )
-
-
 class Kind(NamedTuple):
     """How a server is started, and how it is spoken to."""
 
@@ -132,7 +62,7 @@ class Kind(NamedTuple):
 def kinds() -> dict[str, Kind]:
     uvicorn = ["-m", "uvicorn", "socketio_app:app", "--log-level", "warning", "--backlog", "8192"]
     return {
-        OURS: Kind([str(HERE / "local_service.py"), KEY], [], our_wire()),
+        OURS: Kind([str(HERE / "local_service.py"), KEY], [], local_service_wire(MOST)),
         WEBSOCKETS: Kind(["websockets_server.py"], [], websockets_wire()),
         SOCKETIO: Kind(uvicorn, ["--port"], socketio_wire()),
     }
@@ -276,6 +206,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--clients", type=int, nargs="*", default=COUNTS, choices=COUNTS)
+    parser.add_argument("--soak", type=int, metavar="SECONDS", help="only the soak run, for so long")
     options = parser.parse_args()
     raise_file_limit()
     print(
@@ -283,9 +214,11 @@ def main() -> None:
     )
     for path in sorted(BASELINES.glob("*.*")):
         print(f"  {hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}")
-    counts = tuple(options.clients)
     gc.disable()
-    report(measure(options.rounds, options.seconds, counts), counts)
+    if options.soak is None:
+        counts = tuple(options.clients)
+        report(measure(options.rounds, options.seconds, counts), counts)
+    soak(options.soak or MINUTE)
 
 
 if __name__ == "__main__":

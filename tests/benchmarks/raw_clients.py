@@ -24,7 +24,7 @@ _HEAD_END = b"\r\n\r\n"
 class Wire(NamedTuple):
     """What clients and server of one kind say to each other."""
 
-    opening: bytes  # request head of a client's WebSocket
+    opening: Callable[[int], bytes]  # request head of the WebSocket of the client with this number
     hello: bytes  # frame of the client after the upgrade; empty for none
     ready: bytes  # how the payload begins that says that the client is in; empty: it is after the upgrade
     event: Callable[[int], bytes]  # payload of the broadcast with this number, as it arrives
@@ -108,14 +108,14 @@ class Clients:
                 self._start()
                 started += 1
             for client in self._readable():
-                self._read(client)
+                self.read(client)
                 ready += self._is_ready(client)
         return time.perf_counter() - start
 
     def _start(self) -> None:
         client = Client(self.port, self._opened)
+        client.socket.send(self.wire.opening(self._opened))
         self._opened += 1
-        client.socket.send(self.wire.opening)
         fd = client.socket.fileno()
         self.by_fd[fd] = client
         self.poll.register(fd, select.EPOLLIN)
@@ -156,7 +156,7 @@ class Clients:
         while (left := end - time.perf_counter()) > 0:
             for fd, _ in self.poll.poll(left):
                 client = self.by_fd[fd]
-                self._read(client)
+                self.read(client)
                 while self.take_keep_alive(client):
                     pass
 
@@ -177,7 +177,8 @@ class Clients:
             raise SystemExit("the server does not go on")
         return [self.by_fd[fd] for fd, _ in events]
 
-    def _read(self, client: Client) -> None:
+    def read(self, client: Client) -> None:
+        """Add what has arrived to the client's buffer."""
         data = client.socket.recv(READ)
         if not data:
             raise SystemExit("the server has closed a connection")
@@ -197,7 +198,7 @@ class Deliveries:
         self._frames: list[bytes] = []  # by number of broadcast
         self._triggered: list[float] = []
         self._left: list[int] = []  # clients that still wait for it
-        self.trigger = Trigger(clients.wire, clients.port)
+        self.trigger = Trigger(clients.port, clients.wire.trigger_opening)
         for client in clients.by_fd.values():
             client.expected = 0
 
@@ -223,14 +224,15 @@ class Deliveries:
                     self._send_trigger()
         self.seconds = time.perf_counter() - start
         self.client_cpu = time.process_time() - cpu
-        self.trigger.finish(len(self._frames))
+        if not self._clients.wire.trigger_opening:
+            self.trigger.finish(len(self._frames))
 
     def _send_trigger(self) -> None:
         number = len(self._frames)
         self._frames.append(server_frame(self._clients.wire.event(number)))
         self._left.append(len(self._clients.by_fd))
         self._triggered.append(time.perf_counter())
-        self.trigger.send(number)
+        self.trigger.send(self._clients.wire.trigger(number))
 
     def _receive(self) -> None:
         clients, frames, left = self._clients.by_fd, self._frames, self._left
@@ -267,34 +269,31 @@ class Deliveries:
 
 
 class Trigger:
-    """The connection that makes the server broadcast."""
+    """The connection that makes the server send: of HTTP requests, or a WebSocket if there is an ``opening``."""
 
-    def __init__(self, wire: Wire, port: int) -> None:
-        self._wire = wire
+    def __init__(self, port: int, opening: bytes = b"") -> None:
         self._answers = bytearray()
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if wire.trigger_opening:
-            self._socket.sendall(wire.trigger_opening)
+        if opening:
+            self._socket.sendall(opening)
             if b" 101 " not in self._socket.recv(READ):
                 raise SystemExit("the trigger was not upgraded")
 
     def close(self) -> None:
         self._socket.close()
 
-    def send(self, number: int) -> None:
-        self._socket.sendall(self._wire.trigger(number))
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
         with suppress(BlockingIOError):
             self._answers += self._socket.recv(READ, socket.MSG_DONTWAIT)
 
     def finish(self, sent: int) -> None:
-        """Look at the answers of triggers that are HTTP requests."""
-        if self._wire.trigger_opening:
-            return
+        """Look at the answers to so many HTTP requests."""
         while self._answers.count(b"HTTP/1.1 ") < sent or not self._answers.endswith(_HEAD_END):
             data = self._socket.recv(READ)
             if not data:
                 break
             self._answers += data
         if self._answers.count(b"HTTP/1.1 202 ") != sent:
-            raise SystemExit(f"a trigger was refused: {bytes(self._answers[-300:])!r}")
+            raise SystemExit(f"a request was refused: {bytes(self._answers[-300:])!r}")
