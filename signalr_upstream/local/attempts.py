@@ -29,10 +29,6 @@ service's sibling; for the service itself they are not documented."""
 CONNECT_INTERVAL = 0.1
 """Seconds between attempts to reach an app that is being restarted."""
 
-KEEP_ALIVE = 1.0
-"""Seconds that an idle connection to the app is kept: less than any server keeps it, since a POST that meets its end is
-not sent again."""
-
 MAX_REDIRECTS = 50
 """Redirects that are followed one after the other; .NET's number."""
 
@@ -79,27 +75,6 @@ class Answer(NamedTuple):
 
 class UnreachableError(Exception):
     """No answer; the text says why."""
-
-
-class HttpTransport(httpx.AsyncBaseTransport):
-    """HTTP to an app elsewhere: bare, as a client would log URLs, send the signature after redirects, and use proxies.
-
-    It is set up with the first request: certificates are read then, which takes longer than many a test.
-    """
-
-    def __init__(self) -> None:
-        self._inner: httpx.AsyncHTTPTransport | None = None
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if self._inner is None:
-            limits = httpx.Limits(keepalive_expiry=KEEP_ALIVE)
-            self._inner = httpx.AsyncHTTPTransport(trust_env=False, limits=limits)
-        return await self._inner.handle_async_request(request)
-
-    async def aclose(self) -> None:
-        inner, self._inner = self._inner, None
-        if inner is not None:
-            await inner.aclose()
 
 
 class Attempts:

@@ -25,9 +25,10 @@ from ..protocol.messages import (
 )
 from ..protocol.path import DEFAULT_PATTERN
 from .app_transport import AppTransport
-from .attempts import Answer, Attempts, HttpTransport, Post, UnreachableError
+from .attempts import Answer, Attempts, Post, UnreachableError
 from .clock import SystemClock
 from .faults import Faults
+from .http_transport import HttpTransport
 from .journal import Journal, UpstreamCall
 from .rules import Rules
 from .templates import UpstreamTemplate, origin
