@@ -5,7 +5,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -27,6 +27,14 @@ LAST_WORDS = 1.0
 LINGER = 5.0
 """Seconds for a closed connection's peer to read what was written before; then it is gone for good. The system
 would wait for ever for a peer that is there and does not read."""
+
+MAX_BUFFERED = 4 * MAX_MESSAGE
+"""Bytes written to a peer that does not read, past which it is dropped. Clients have a lower limit; this one is for
+what is answered below them, such as pings of WebSocket."""
+
+KEEP_ALIVE = 130
+"""Seconds an idle HTTP connection is kept: the SDKs reuse theirs for up to 120 and do not repeat every request that
+meets one as it is closed."""
 
 
 class HideQueries(logging.Filter):
@@ -64,6 +72,7 @@ class Server:
                 ws_per_message_deflate=False,  # 61 against 28 KiB a connection
                 ws_max_size=MAX_MESSAGE + 1024,  # a bit more, so that the session says what is wrong
                 ws_ping_interval=None,  # the hub protocol has its own
+                timeout_keep_alive=KEEP_ALIVE,
                 timeout_graceful_shutdown=GRACE,
             )
         )
@@ -108,6 +117,32 @@ class _WebSocketProtocol(WebSocketsSansIOProtocol):
             # uvicorn's type knows the extensions of the standard only, whose values are dicts.
             self.scope["extensions"][SOCKET] = self.transport  # type: ignore[assignment]
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            # uvicorn does not note it, and would log as an error that the app had not answered.
+            self.handshake_complete = True
+
+
+class StuckPeers:
+    """Finds the connections whose peer does not read what is written to it, and drops them."""
+
+    def __init__(self) -> None:
+        self._closing: dict[Any, float] = {}  # connections that are being closed, and since when
+
+    def drop(self, connections: Iterable[Any], *, patience: float, now: float) -> None:
+        """Drop what has been closing for ``patience`` seconds at ``now``, and what has too much to read."""
+        closing: dict[Any, float] = {}
+        for connection in connections:
+            if connection.transport.is_closing():
+                closing[connection] = self._closing.get(connection, now)
+            elif connection.transport.get_write_buffer_size() > MAX_BUFFERED:
+                connection.transport.abort()
+        self._closing = closing
+        for connection, since in closing.items():
+            if now - since >= patience:
+                connection.transport.abort()
+
 
 class _Uvicorn(uvicorn.Server):
     """uvicorn inside another program: it says when it serves, and leaves signals to that program."""
@@ -116,27 +151,21 @@ class _Uvicorn(uvicorn.Server):
         super().__init__(config)
         self.serving = asyncio.Event()
         self._heads = SlowHeads()
-        self._closing: dict[Any, float] = {}  # connections that are being closed, and since when
+        self._stuck = StuckPeers()
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second
             self._heads.close_slow(self.server_state.connections, now=time.monotonic())
-            self._drop_closing(LINGER)
+            self._drop_stuck(LINGER)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        end = asyncio.get_running_loop().call_later(LAST_WORDS, self._drop_closing, 0.0)
+        end = asyncio.get_running_loop().call_later(LAST_WORDS, self._drop_stuck, 0.0)
         await super().shutdown(sockets)
         end.cancel()
 
-    def _drop_closing(self, patience: float) -> None:
-        """Drop the connections that have been closing for ``patience`` seconds."""
-        now = time.monotonic()
-        closing = [c for c in self.server_state.connections if c.transport.is_closing()]
-        self._closing = {c: self._closing.get(c, now) for c in closing}
-        for connection, since in self._closing.items():
-            if now - since >= patience:
-                connection.transport.abort()
+    def _drop_stuck(self, patience: float) -> None:
+        self._stuck.drop(self.server_state.connections, patience=patience, now=time.monotonic())
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

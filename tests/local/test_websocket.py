@@ -56,6 +56,88 @@ async def test_a_socket_that_takes_it_is_written_to_at_once() -> None:
     ]
 
 
+class Wire:
+    """What is below a WebSocket of our own server: frames that were written, and how it stands."""
+
+    def __init__(self, *, unsent: int = 0, closing: bool = False) -> None:
+        self.frames: list[bytes] = []
+        self.unsent = unsent
+        self._closing = closing
+
+    def write(self, data: bytes) -> None:
+        self.frames.append(data)
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+
+def on(wire: Wire, socket: Socket) -> WebSocketTransport:
+    return WebSocketTransport(socket.send, socket=wire)  # type: ignore[arg-type]  # it is a transport where it matters
+
+
+@pytest.mark.parametrize(
+    ("data", "binary", "frame"),
+    [
+        # RFC 6455, section 5.7
+        (b"Hello", False, b"\x81\x05Hello"),
+        (b"x" * 256, True, b"\x82\x7e\x01\x00" + b"x" * 256),
+        (b"x" * 65536, True, b"\x82\x7f\0\0\0\0\0\x01\0\0" + b"x" * 65536),
+        # NOTES, upstream request: Microsoft replaces invalid UTF-8 by U+FFFD
+        (b"\xff", False, b"\x81\x03\xef\xbf\xbd"),
+        (b"\xff", True, b"\x82\x01\xff"),
+    ],
+)
+async def test_a_free_socket_of_our_own_server_gets_frames(data: bytes, binary: bool, frame: bytes) -> None:
+    wire, socket = Wire(), Socket()
+
+    on(wire, socket).send(data, binary=binary)
+
+    assert wire.frames == [frame]
+    assert socket.sent == []
+
+
+async def test_what_many_clients_get_is_framed_once() -> None:
+    wires = [Wire(), Wire(), Wire()]
+    message = b'{"type":6}\x1e'
+
+    for wire in wires:
+        on(wire, Socket()).send(message, binary=False)
+
+    assert wires[0].frames == [b"\x81\x0b" + message]
+    assert len({id(wire.frames[0]) for wire in wires}) == 1
+
+
+@pytest.mark.parametrize("wire", [Wire(unsent=1), Wire(closing=True)])
+async def test_a_socket_that_is_not_free_is_written_to_by_the_server(wire: Wire) -> None:
+    socket = Socket()
+
+    on(wire, socket).send(b"1", binary=True)
+
+    assert wire.frames == []
+    assert socket.sent == [{"type": "websocket.send", "bytes": b"1"}]
+
+
+async def test_frames_do_not_overtake_what_waits() -> None:
+    wire, socket = Wire(unsent=1), Socket()
+    transport = on(wire, socket)
+    socket.gate.clear()
+    transport.send(b"1", binary=True)
+    wire.unsent = 0
+
+    transport.send(b"2", binary=True)
+    socket.gate.set()
+    await socket.settle()
+    transport.send(b"3", binary=True)
+    transport.hang_up()
+    transport.send(b"late", binary=True)
+
+    assert [message.get("bytes") for message in socket.sent] == [b"1", b"2", None]
+    assert wire.frames == [b"\x82\x013"]
+
+
 async def test_bytes_that_are_no_utf8_do_not_stop_a_text_message() -> None:
     # NOTES, upstream request: Microsoft replaces invalid UTF-8 by U+FFFD
     socket = Socket()
