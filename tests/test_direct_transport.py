@@ -66,13 +66,15 @@ async def test_who_waits_too_long_for_a_connection_has_sent_nothing() -> None:
         first = asyncio.create_task(ask(pool))
         await server.reached(1)
 
+        patient = asyncio.create_task(ask(pool))
         with pytest.raises(ConnectError, match="all are in use"):
             await ask(pool, timeout=0.05)
 
         server.released.set()
         await first
+        await patient
         await ask(pool)
-        assert (server.connections, len(server.requests)) == (1, 2)
+        assert (server.connections, len(server.requests)) == (1, 3)
         await pool.aclose()
 
 
@@ -245,22 +247,26 @@ async def test_failures_with_a_success_between_retire_nothing() -> None:
 async def test_connections_to_other_addresses_are_not_retired(monkeypatch: pytest.MonkeyPatch) -> None:
     names = Names(monkeypatch, "127.0.0.2")
     async with (
-        misbehaving(hang_up) as east,
+        misbehaving(answer_when_released, answer_when_released, hang_up) as east,
         misbehaving(answer_when_released, host="127.0.0.2", port=east.port) as west,
     ):
         pool = ConnectionPool(Origin("service.example", "service.example", east.port, None))
         held = asyncio.create_task(ask(pool))
         await west.reached(1)
         names.address = "127.0.0.1"
+        failing = [asyncio.create_task(ask(pool)) for _ in range(2)]
+        await east.reached(2)
+        west.released.set()
+        await held
+        east.released.set()
+        await asyncio.gather(*failing)
         for _ in range(2):
             with pytest.raises(DeliveryUnknown):
                 await ask(pool)
-        west.released.set()
-        await held
 
         await ask(pool)
 
-        assert (len(east.requests), west.connections, len(west.requests)) == (2, 1, 2)
+        assert (len(east.requests), west.connections, len(west.requests)) == (4, 1, 2)
         await pool.aclose()
 
 
