@@ -559,3 +559,36 @@ def test_whatever_is_cut_nothing_is_lost_repeated_or_out_of_order(name: str, ste
     assert to_client == list(range(wire.broadcast))
     assert answers == [str(number) for number in range(wire.invoked)]
     assert to_app == [str(number) for number in range(wire.invoked)]
+
+
+@given(
+    name=st.sampled_from(["json", "messagepack"]),
+    pieces=st.lists(
+        st.binary(max_size=30)
+        | st.sampled_from(
+            [sent(1), PING, CLOSE, sequence(1), sequence(2), sequence(9), ack(1), b"lose", b"back"]
+        )
+        | st.sampled_from([bytes.fromhex("03920901"), bytes.fromhex("03920801"), bytes.fromhex("029106")]),
+        max_size=12,
+    ),
+)
+def test_no_bytes_of_a_client_that_comes_and_goes_break_the_session(name: str, pieces: list[bytes]) -> None:
+    driver = connected(HANDSHAKE if name == "json" else MESSAGEPACK_HANDSHAKE, stateful=True)
+    for piece in pieces:
+        driver.service_sends(said(1))
+        match piece:
+            case b"lose":
+                driver.transport_breaks()
+            case b"back" if driver.session.resumable:
+                driver.client_returns()
+            case _:
+                driver.client_sends(piece)
+    driver.transport_breaks()
+    driver.time_passes(30)
+    while driver.calls:
+        driver.calls.pop()
+        driver.app_answers()
+
+    assert driver.session.state is State.CLOSED
+    assert not driver.joined
+    assert driver.session.deadline is None

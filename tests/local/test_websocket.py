@@ -147,6 +147,72 @@ async def test_bytes_that_are_no_utf8_do_not_stop_a_text_message() -> None:
     assert socket.sent[0]["text"] == '"�"\x1e'
 
 
+class Below(asyncio.Transport):
+    """The connection below a WebSocket: what was written, and how much of it the network has not taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.unsent = 0
+        self.closing = False
+
+    def write(self, data: Any) -> None:
+        self.written.append(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+
+async def test_messages_go_straight_to_the_connection_below_as_frames() -> None:
+    # RFC 6455, section 5.7: a single-frame unmasked text message has 0x81, a binary one 0x82
+    below, socket = Below(), Socket()
+    transport = WebSocketTransport(socket.send, socket=below)
+
+    transport.send(b"Hello", binary=False)
+    transport.send(b"Hello", binary=True)
+    transport.send(b'"\xff"', binary=False)
+
+    assert below.written == [b"\x81\x05Hello", b"\x82\x05Hello", b'\x81\x05"\xef\xbf\xbd"']
+    assert socket.sent == []
+
+
+async def test_a_broadcast_is_framed_once() -> None:
+    everybody = [Below(), Below()]
+    message = b"a broadcast"
+
+    for below in everybody:
+        WebSocketTransport(Socket().send, socket=below).send(message, binary=False)
+
+    assert everybody[0].written == [b"\x81\x0ba broadcast"]
+    assert everybody[0].written[0] is everybody[1].written[0]
+
+
+async def test_a_connection_that_is_full_or_closing_is_written_to_by_the_server() -> None:
+    below, socket = Below(), Socket()
+    transport = WebSocketTransport(socket.send, socket=below)
+
+    below.unsent = 1
+    transport.send(b"1", binary=True)
+    below.unsent, below.closing = 0, True
+    transport.send(b"2", binary=True)
+    below.closing = False
+    socket.gate.clear()
+    below.unsent = 1
+    transport.send(b"3", binary=True)
+    below.unsent = 0
+    transport.send(b"4", binary=True)  # behind the one that waits
+    socket.gate.set()
+    await socket.settle()
+    transport.hang_up()
+    transport.send(b"5", binary=True)
+
+    assert below.written == []
+    assert [message.get("bytes") for message in socket.sent] == [b"1", b"2", b"3", b"4", None]
+
+
 async def test_what_a_blocked_socket_does_not_take_waits_in_order() -> None:
     socket = Socket()
     transport = WebSocketTransport(socket.send)
@@ -245,19 +311,6 @@ async def test_a_socket_that_was_replaced_says_nothing_more_and_ends_nothing() -
     assert connection.session.resumable
     assert old.sent[-1] == {"type": "websocket.close", "code": 1000}
     assert new.sent == [{"type": "websocket.send", "text": '{"type":9,"sequenceId":1}\x1e'}]
-
-
-async def test_a_blocked_socket_that_nobody_reads_yet_can_be_closed() -> None:
-    socket = Socket()
-    socket.gate.clear()
-    transport = WebSocketTransport(socket.send)
-
-    transport.send(b"1", binary=True)
-    transport.hang_up()
-    socket.gate.set()
-    await socket.settle()
-
-    assert [message["type"] for message in socket.sent] == ["websocket.send", "websocket.close"]
 
 
 async def test_a_client_that_does_not_read_is_cut_off(caplog: pytest.LogCaptureFixture) -> None:
