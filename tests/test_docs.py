@@ -201,7 +201,7 @@ def test_azure_is_shown_the_default_path() -> None:
         ),
         (
             "stateful reconnect",
-            f"{resumption.RETURN_WINDOW:g} s to come back, {session.MAX_KEPT >> 20} MiB kept",
+            f"{resumption.RETURN_WINDOW:g} s to come back, {resumption.MAX_KEPT >> 20} MiB kept",
         ),
         (
             "long polling",

@@ -30,6 +30,14 @@ BUFFER = 100_000
 ACK_INTERVAL = 1.0
 """Seconds from a message to its acknowledgement, so that many share one."""
 
+MAX_KEPT = 4 * 1024 * 1024
+"""Bytes kept for a client that is away, or does not say what has arrived: as many as for one that does not read."""
+
+FIRST_WORDS = 0.5
+"""Seconds for which messages wait for a client to speak first. Microsoft's JavaScript client counts only what comes
+after its handshake is behind it, and in Node takes a message that comes in one piece with the answer for uncounted:
+after a reconnect it would get it twice. It pings as soon as it counts."""
+
 RETURN_WINDOW = 30.0
 """Seconds that a client has to come back; Azure's number."""
 
@@ -40,6 +48,7 @@ NUMBERED = (Invocation, StreamItem, Completion, StreamInvocation, CancelInvocati
 class Link(Enum):
     """What is known of the way to the client."""
 
+    GREETING = auto()  # the handshake has been answered; the client may not count yet
     ATTACHED = auto()  # messages come and go
     RESUMING = auto()  # a new socket; the client has not said yet with which number it goes on
     DETACHED = auto()  # no socket; the client may come back
@@ -54,17 +63,19 @@ class Resumption:
     """The numbers and the buffer of one connection.
 
     Args:
-        buffer: bytes that may be under way; see ``BUFFER``.
+        now: when the handshake was answered.
     """
 
-    def __init__(self, *, buffer: int = BUFFER) -> None:
-        self.link = Link.ATTACHED
-        self._buffer = buffer
-        self._kept: deque[bytes] = deque()  # what has not been acknowledged
+    def __init__(self, *, now: float) -> None:
+        self.link = Link.GREETING
+        self._greeting_ends = now + FIRST_WORDS
+        self._kept: deque[bytes] = deque()  # what may have to be sent once more
         self._kept_size = 0
         self._first = 1  # the number of the first of them
         self._written = 0  # how many of them went to the present socket
-        self._written_size = 0
+        self._written_size = 0  # of those among them that have not been acknowledged
+        self._acknowledged = 0
+        self._repeated = 0  # the last number that was sent once more
         self._next_received = 1
         self._latest_received = 0
         self._ack_due: float | None = None
@@ -81,28 +92,45 @@ class Resumption:
         """One numbered message for the client. What is to be written now, if there is a socket: it, or nothing."""
         self._kept.append(frame)
         self._kept_size += len(frame)
-        return self._release(self._buffer)
+        return self._release(BUFFER)
 
     def acknowledged(self, sequence_id: int) -> list[bytes]:
-        """The client has everything up to ``sequence_id``. What is to be written now."""
-        while self._written and self._first <= sequence_id:
-            size = len(self._kept.popleft())
-            self._kept_size -= size
-            self._written_size -= size
+        """The client has everything up to ``sequence_id``. What is to be written now.
+
+        Where that was sent once more, the client may have said so before it came again, and its own count is behind:
+        it takes no higher number to go on with. So it is kept until something newer has arrived.
+        """
+        last = min(sequence_id, self._first + self._written - 1)
+        for number in range(self._acknowledged + 1, last + 1):
+            self._written_size -= len(self._kept[number - self._first])
+            self._acknowledged = number
+        while self._repeated < self._acknowledged and self._first <= self._acknowledged:
+            self._kept_size -= len(self._kept.popleft())
             self._written -= 1
             self._first += 1
-        return self._release(self._buffer)
+        return self._release(BUFFER)
+
+    def greeted(self) -> list[bytes]:
+        """The client has spoken, or had its time to. What is to be written now."""
+        if self.link is not Link.GREETING:
+            return []
+        self.link = Link.ATTACHED
+        return self._release(BUFFER)
 
     def release_all(self) -> list[bytes]:
         """Everything that was held back, since the connection is about to be closed."""
+        self.link = Link.FINAL if self.link is Link.GREETING else self.link
         return self._release(self._kept_size + 1)
 
     def _release(self, limit: int) -> list[bytes]:
         frames: list[bytes] = []
-        while self._written < len(self._kept) and self._written_size < limit:
+        while (
+            self.link is not Link.GREETING and self._written < len(self._kept) and self._written_size < limit
+        ):
             frame = self._kept[self._written]
+            if self._first + self._written > self._acknowledged:
+                self._written_size += len(frame)
             self._written += 1
-            self._written_size += len(frame)
             frames.append(frame)
         return frames
 
@@ -143,8 +171,14 @@ class Resumption:
 
     @property
     def deadline(self) -> float | None:
-        """When an acknowledgement is due; without a socket, when the client must be back."""
-        return self._lost_at + RETURN_WINDOW if self.link is Link.DETACHED else self._ack_due
+        """When an acknowledgement is due; at first, when the client has spoken; without a socket, when it is back."""
+        match self.link:
+            case Link.GREETING:
+                return self._greeting_ends
+            case Link.DETACHED:
+                return self._lost_at + RETURN_WINDOW
+            case _:
+                return self._ack_due
 
     def take_ack(self, now: float) -> int | None:
         """The number to acknowledge, if that is due."""
@@ -168,4 +202,6 @@ class Resumption:
         self.link = Link.RESUMING
         self._ack_due = None
         self._written = self._written_size = 0
-        return self._first, self._release(self._buffer)
+        frames = self._release(BUFFER)
+        self._repeated = self._first + self._written - 1
+        return self._first, frames

@@ -38,7 +38,7 @@ from ..protocol.messages import (
 from .actions import Action, Call, HangUp, Join, Leave, Result, Send
 from .inbox import Inbox
 from .reasons import CLOSED_WITH_ERROR, CUT_SHORT, EXPIRED, NO_STREAMS, NOT_ACKNOWLEDGING, TIMED_OUT
-from .resumption import NUMBERED, VERSION, Link, Resumption, SequenceError
+from .resumption import MAX_KEPT, NUMBERED, VERSION, Link, Resumption, SequenceError
 from .states import TRANSITIONS, Event, State
 
 HANDSHAKE_TIMEOUT = 15.0
@@ -58,9 +58,6 @@ MAX_MESSAGE = 16 * 1024 * 1024
 
 MAX_WAITING = 64 * 1024
 """Bytes that may wait while a call runs before the transport stops reading."""
-
-MAX_KEPT = 4 * 1024 * 1024
-"""Bytes kept for a client that is away, or does not say what has arrived: as many as for one that does not read."""
 
 
 class Session:
@@ -164,7 +161,8 @@ class Session:
             return []  # it talks on after the end
         self._heard = now
         self._inbox.put(data)
-        return self._proceed(now) if self.state is State.IDLE else []
+        actions = [] if self._resumption is None else self._write(self._resumption.greeted(), now)
+        return actions + (self._proceed(now) if self.state is State.IDLE else [])
 
     def answered(self, completion: Completion | bytes | None, now: float) -> list[Action]:
         """The running call is over; ``completion`` is for the client, if it is still there.
@@ -261,9 +259,11 @@ class Session:
             return self._end()  # it did not come back
         if now >= self._silence_ends:
             return self._close(Close(TIMED_OUT, allow_reconnect=True), TIMED_OUT, now)
-        acknowledged = None if self._resumption is None else self._resumption.take_ack(now)
-        if acknowledged is not None:
-            return self._say(Ack(acknowledged), now)
+        if self._resumption is not None:
+            if self._resumption.link is Link.GREETING:
+                return self._write(self._resumption.greeted(), now)
+            if (acknowledged := self._resumption.take_ack(now)) is not None:
+                return self._say(Ack(acknowledged), now)
         return self._say(Ping(), now)
 
     # --- the handshake --------------------------------------------------------------------------------------
@@ -281,7 +281,7 @@ class Session:
         except ProtocolError as error:
             return self._refuse(str(error))
         if self._stateful and request.version >= VERSION:
-            self._resumption = Resumption()
+            self._resumption = Resumption(now=now)
         self._inbox = Inbox(self.protocol.splitter(self._max_message))
         self._request.clear()
         if rest:  # the first messages may come with the handshake

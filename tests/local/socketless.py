@@ -62,6 +62,8 @@ async def connect(
     )
     if protocol is not None:
         client.connection.receive(encode_handshake_request(protocol, 2 if stateful else 1))
+        if stateful:
+            client.connection.receive(b'{"type":6}\x1e')  # as the JavaScript client does
         await client.connection.finished()
         client.take()
     return client

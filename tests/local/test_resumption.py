@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from signalr_upstream.local import reasons
-from signalr_upstream.local.resumption import BUFFER
-from signalr_upstream.local.session import MAX_KEPT
+from signalr_upstream.local.resumption import BUFFER, FIRST_WORDS, MAX_KEPT
 from signalr_upstream.local.states import State
 from signalr_upstream.protocol.handshake import PROTOCOLS, HubProtocol
 from signalr_upstream.protocol.messages import (
@@ -51,8 +50,10 @@ def ack(number: int) -> bytes:
     return b'{"type":8,"sequenceId":%d}\x1e' % number
 
 
-def resumable(**options: float) -> Driver:
-    return connected(HANDSHAKE, stateful=True, **options)
+def resumable() -> Driver:
+    driver = connected(HANDSHAKE, stateful=True)
+    driver.time_passes(FIRST_WORDS)
+    return driver
 
 
 def calls(driver: Driver) -> list[bytes]:
@@ -231,6 +232,64 @@ def test_what_waited_when_the_socket_was_replaced_is_taken_from_the_new_one() ->
 
     assert calls(driver) == [b"[1]", b"[2]", b"[3]"]
     assert driver.session.state is State.IDLE
+
+
+def test_what_was_repeated_is_kept_until_something_newer_has_arrived() -> None:
+    # The JavaScript client counts from our Sequence on, and takes no higher one before all of it came again.
+    driver = resumable()
+    driver.service_sends(said(1))
+    driver.transport_breaks()
+    driver.client_returns()
+    driver.client_sends(sequence(1) + ack(1))  # of the first time; the second is still on its way
+    driver.transport_breaks()
+    driver.take_written()
+
+    driver.client_returns()
+    assert driver.take_written() == [sequence(1), said(1)]
+    driver.service_sends(said(2))
+    driver.client_sends(sequence(1) + ack(2))
+    driver.client_returns()
+
+    assert driver.take_written() == [said(2), sequence(3)]
+
+
+# --- the beginning ---
+
+
+def test_messages_wait_until_the_client_has_spoken() -> None:
+    # The JavaScript client in Node does not count what comes together with the answer to its handshake.
+    driver = connected(HANDSHAKE, stateful=True)
+    driver.service_sends(said(1))
+    driver.service_sends(said(2))
+    assert driver.take_written() == []
+
+    driver.client_sends(PING)
+    driver.service_sends(said(3))
+
+    assert driver.take_written() == [said(1), said(2), said(3)]
+
+
+def test_messages_do_not_wait_long_for_a_client_that_says_nothing() -> None:
+    driver = connected(HANDSHAKE, stateful=True)
+    driver.service_sends(said(1))
+
+    driver.time_passes(FIRST_WORDS - 0.1)
+    assert driver.take_written() == []
+    driver.time_passes(0.1)
+
+    assert driver.take_written() == [said(1)]
+
+
+def test_the_first_messages_come_before_a_close_and_survive_a_cut() -> None:
+    closed, cut = (connected(HANDSHAKE, stateful=True) for _ in range(2))
+    closed.service_sends(said(1))
+    closed.service_closes()
+    cut.service_sends(said(1))
+    cut.transport_breaks()
+    cut.client_returns()
+
+    assert closed.take_written() == [said(1), b'{"type":7,"allowReconnect":true}\x1e']
+    assert cut.take_written() == [sequence(1), said(1)]
 
 
 # --- the buffer ---

@@ -60,6 +60,7 @@ def open_socket(service: LocalService, token: str, **claims: Any) -> Any:
 async def shake_hands(client: ClientConnection) -> None:
     await client.send(HANDSHAKE)
     assert await client.recv() == "{}\x1e"
+    await client.send('{"type":6}\x1e')  # as the JavaScript client does
 
 
 def broadcast(service: LocalService, number: int) -> str:
