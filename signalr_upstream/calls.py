@@ -34,7 +34,8 @@ from .errors import (
     SignatureError,
     UpstreamError,
 )
-from .hub import Connector, Handler, current_app
+from .handler import Handler
+from .hub import Connector, current_app
 from .protocol.messages import CloseConnection, Invocation, OpenConnection
 from .protocol.upstream import (
     CONNECTED,

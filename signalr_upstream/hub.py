@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
-from .binding import Binding
 from .claims import ClientAccess, Identity
 from .client import HubClient, ServiceClient
 from .connection_string import DEFAULT_SETTING
 from .context import Context, Predicate
 from .depends import Need, needs_of
 from .endpoints import Endpoints
-from .errors import ConfigurationError, Forbidden, HubError, RegistrationError
+from .errors import ConfigurationError, RegistrationError
+from .handler import ErrorMap, Handler
 from .memberships import Connections, Groups, Users
 from .protocol.rest import check_name
 from .protocol.upstream import CONNECTED, CONNECTIONS, DISCONNECTED, MESSAGES
@@ -28,13 +28,10 @@ Negotiator = Callable[..., Awaitable[Identity] | Identity]
 F = TypeVar("F", bound=Callable[..., Any])
 N = TypeVar("N", bound=Negotiator)
 
-
 Filter = Callable[[Context, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """Runs around handlers: ``async def f(ctx, call_next)``."""
 L = TypeVar("L", bound=Filter)
 
-ErrorMap = dict[type[Exception], Callable[[Any], "str | Exception"]]
-"""What callers are told of exceptions."""
 M = TypeVar("M", bound=Callable[[Any], "str | Exception"])
 
 _MARK = "__signalr_upstream_on__"
@@ -80,69 +77,6 @@ class Connector(Protocol):
 
 current_app: ContextVar[Connector] = ContextVar("signalr_upstream_current_app")
 """The app that serves the call this code runs in."""
-
-
-class Handler:
-    """One registered handler.
-
-    Attributes:
-        function: what to call; ``binding`` knows with what.
-        require: the predicate that guards it, or None.
-        timeout: seconds it may take; None for the app's limit.
-        cancel_on_disconnect: it is cancelled when its caller hangs up.
-    """
-
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        *,
-        category: str,
-        event: str,
-        require: Predicate | None,
-        timeout: float | None,
-        cancel_on_disconnect: bool,
-        errors: ErrorMap,
-    ) -> None:
-        self.function = function
-        self.category = category
-        self.event = event
-        self.require = require
-        self.timeout = timeout
-        self.cancel_on_disconnect = cancel_on_disconnect
-        self._errors = errors
-        self.binding = Binding(function, takes_arguments=category == MESSAGES)
-
-    def __repr__(self) -> str:
-        return f"<Handler {self.category}/{self.event} at {self.binding.where}>"
-
-    def admit(self, context: Context) -> None:
-        """Ask ``require``.
-
-        Raises:
-            Forbidden: it refuses this call.
-            TypeError: its answer is no bool. A forgotten ``await`` or ``role`` without its brackets is true, too.
-        """
-        if self.require is None:
-            return
-        allowed: object = self.require(context)
-        if not isinstance(allowed, bool):
-            raise TypeError(f"require= of {self!r} has to give a bool, not {type(allowed).__name__}")
-        if not allowed:
-            raise Forbidden
-
-    def mapped(self, error: Exception) -> Exception | None:
-        """What ``hub.errors`` makes of an error; None if it says nothing of its kind."""
-        for kind in type(error).__mro__:
-            if kind in self._errors:
-                try:
-                    return _as_hub_error(self._errors[kind](error))
-                except Exception as failure:
-                    return failure
-        return None
-
-
-def _as_hub_error(said: str | Exception) -> Exception:
-    return said if isinstance(said, Exception) else HubError(said)
 
 
 class Hub:

@@ -13,7 +13,8 @@ from starlette.types import Scope
 
 from .context import Service
 from .errors import MediaTypeError, NoHandlerError, UpstreamError
-from .hub import Filter, Handler, Hub
+from .handler import Handler
+from .hub import Filter, Hub
 from .protocol.path import PathPattern
 from .protocol.upstream import (
     CATEGORY,

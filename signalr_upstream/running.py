@@ -13,7 +13,8 @@ from starlette.types import Receive
 
 from .context import Context
 from .depends import Injection, Overrides
-from .hub import Filter, Handler
+from .handler import Handler
+from .hub import Filter
 from .threads import Threads
 from .time_limit import TimeLimits
 
