@@ -9,7 +9,13 @@ import * as signalR from "@microsoft/signalr";
 import { MessagePackHubProtocol } from "@microsoft/signalr-protocol-msgpack";
 
 const [url, protocol, transport, ...methods] = process.argv.slice(2);
-const tell = (event) => process.stdout.write(JSON.stringify(event) + "\n");
+const tell = (event) => process.stdout.write(JSON.stringify(event, show) + "\n");
+
+// What JSON has no form for: {"bytes": hex} and {"time": ISO 8601}.
+function show(key, value) {
+  if (this[key] instanceof Date) return { time: this[key].toISOString() };
+  return value instanceof Uint8Array ? { bytes: Buffer.from(value).toString("hex") } : value;
+}
 
 let negotiations = 0; // with the service
 class CountingHttpClient extends signalR.DefaultHttpClient {

@@ -10,6 +10,7 @@ import sys
 import threading
 from typing import Any
 
+import msgpack  # type: ignore[import-untyped] # what pysignalr reads with
 from pysignalr.client import SignalRClient
 from pysignalr.messages import CompletionMessage
 from pysignalr.protocol.json import JSONProtocol
@@ -17,7 +18,16 @@ from pysignalr.protocol.messagepack import MessagepackProtocol
 
 
 def tell(**event: Any) -> None:
-    print(json.dumps(event), flush=True)
+    print(json.dumps(event, default=show), flush=True)
+
+
+def show(value: Any) -> dict[str, str]:
+    """What JSON has no form for, as the driver of the official client writes it."""
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    if isinstance(value, msgpack.Timestamp):
+        return {"time": value.to_datetime().isoformat()}
+    raise TypeError(type(value).__name__)
 
 
 async def perform(client: SignalRClient, command: dict[str, Any]) -> None:
