@@ -35,6 +35,7 @@ export function showItems(list, items, key, make) {
       const replacement = remember(make(item), key(item), data);
       const focused = child.contains(document.activeElement) ? document.activeElement.dataset.action : undefined;
       if (place === child) place = replacement;
+      if (child.querySelector("details[open]")) replacement.querySelector("details")?.setAttribute("open", "");
       child.replaceWith(replacement);
       if (focused) replacement.querySelector(`[data-action="${focused}"]`)?.focus();
       child = replacement;
