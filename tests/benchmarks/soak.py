@@ -1,8 +1,8 @@
 """5,000 clients that stay connected through minutes of traffic: nothing may be lost, repeated, changed or cut off.
 
-The local service runs as `signalr-upstream local`, the app beside it as `signalr-upstream run`; all clients are this
-process. In each minute there are 40 seconds of broadcasts, sends to groups and invocations, and 20 quiet ones in which
-the service has to ping everybody. Every client checks the numbers of all that it gets, and pings every ten seconds.
+The local service runs in a process of its own, with the app in it; all clients are this process. In each minute there
+are 40 seconds of broadcasts, sends to groups and invocations, and 20 quiet ones in which the service has to ping
+everybody. Every client checks the numbers of all that it gets, and pings every ten seconds.
 """
 
 import os
@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from tests.benchmarks.raw_clients import Clients, Trigger, client_frame, split_frames
-from tests.benchmarks.soak_app import GROUPS, group_of
+from tests.benchmarks.soak_service import GROUPS, group_of
 from tests.benchmarks.upstream import HERE, REPOSITORY, wait_for_port
 from tests.benchmarks.wires import KEY, bearer, local_service_wire, post
 
@@ -29,8 +29,7 @@ BUSY = 40  # seconds of each minute
 LONGEST_SILENCE = 20.0
 """Seconds: the service pings after 15, and this machine has other things to do."""
 
-APP_PORT, SERVICE_PORT = 18_960, 18_961
-TEMPLATE = f"http://127.0.0.1:{APP_PORT}/{{hub}}/{{category}}/{{event}}"
+PORT = 18_960
 PING = client_frame(b'{"type":6}\x1e')
 
 
@@ -58,7 +57,7 @@ class Soak:
         self._sent: list[float] = []  # broadcasts: when
         self._group_sent = dict.fromkeys(map(group_of, range(GROUPS)), 0)
         self._calls: dict[str, str] = {}  # path: its Authorization header
-        self._turn = self._ping_turn = 0
+        self._group_turn = self._ask_turn = self._ping_turn = 0
         self.latencies: list[float] = []
         self.messages = self.pings = self.answers = 0
         self.silence = 0.0  # the longest, in seconds
@@ -78,15 +77,15 @@ class Soak:
         self._send("/:send", b'{"target":"all","arguments":[%d]}' % len(self._sent))
 
     def send_to_group(self) -> None:
-        self._turn += 1
-        group = group_of(self._turn)
+        self._group_turn += 1
+        group = group_of(self._group_turn)
         self._group_sent[group] += 1
         self._send(f"/groups/{group}/:send", b'{"target":"group","arguments":[%d]}' % self._group_sent[group])
 
     def invoke(self) -> None:
         """The next client calls the app, unless it still waits for an answer."""
-        self._turn += 1
-        self._ask(self._fds[self._turn % len(self._fds)])
+        self._ask_turn += 1
+        self._ask(self._fds[self._ask_turn % len(self._fds)])
 
     def _ask(self, fd: int) -> None:
         state = self._states[fd]
@@ -187,8 +186,8 @@ class Soak:
 
 def soak(seconds: int) -> None:
     """Run for ``seconds`` and print what happened; anything wrong ends the program."""
-    with _servers() as service:
-        clients = Clients(local_service_wire(CLIENTS), SERVICE_PORT)
+    with _server() as service:
+        clients = Clients(local_service_wire(CLIENTS), PORT)
         run = Soak(clients)
         run.join(CLIENTS)
         before = _memory(service)
@@ -209,32 +208,17 @@ def soak(seconds: int) -> None:
 
 
 @contextmanager
-def _servers() -> Iterator["subprocess.Popen[bytes]"]:
-    connection = f"Endpoint=http://localhost;Port={SERVICE_PORT};AccessKey={KEY};Version=1.0;"
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{HERE}:{REPOSITORY}",
-        "AzureSignalRConnectionString": connection,
-    }
-    command = [sys.executable, "-m", "signalr_upstream.cli"]
-    commands = {
-        APP_PORT: [*command, "run", "soak_app:app", "--log-level", "warning", "--port", str(APP_PORT)],
-        SERVICE_PORT: [
-            *[*command, "local", "--upstream", TEMPLATE, "--access-key", KEY, "--port", str(SERVICE_PORT)]
-        ],
-    }
-    processes = {
-        port: subprocess.Popen(arguments, cwd=HERE, env=environment, stdout=subprocess.DEVNULL)
-        for port, arguments in commands.items()
-    }
+def _server() -> Iterator["subprocess.Popen[bytes]"]:
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / "soak_service.py"), KEY, str(PORT)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
     try:
-        for port, process in processes.items():
-            wait_for_port(port, process)
-        yield processes[SERVICE_PORT]
+        wait_for_port(PORT, process)
+        yield process
     finally:
-        for process in processes.values():
-            process.kill()
-            process.wait()
+        process.kill()
+        process.wait()
 
 
 def _memory(process: "subprocess.Popen[bytes]") -> float:
