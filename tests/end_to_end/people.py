@@ -27,6 +27,10 @@ class Person:
         """The next message, as method and arguments; nothing is skipped."""
         return await asyncio.to_thread(self.client.receive)
 
+    async def receive_many(self, count: int) -> list[list[Any]]:
+        """The next messages."""
+        return await asyncio.to_thread(lambda: [self.client.receive() for _ in range(count)])
+
     async def invoke(self, target: str, *args: Any) -> Any:
         """Call a method of the app and wait for its answer."""
         return await asyncio.to_thread(self.client.invoke, target, *args)
