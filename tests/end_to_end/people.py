@@ -8,7 +8,7 @@ from typing import Any, Self
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from signalr_upstream.claims import ClientAccess
 from signalr_upstream.local.server import Server
@@ -44,13 +44,16 @@ class Person:
         return await asyncio.to_thread(self.client.wait_closed)
 
 
-class Door:
-    """Answers negotiate with what ``let_in`` was given, as a route of one's own does."""
+class Served:
+    """An ASGI app on a free port of loopback, in the test's event loop."""
 
-    def __init__(self, connect: Connect) -> None:
-        self._connect = connect
-        self._access: list[ClientAccess] = []
-        self._server = Server(self._negotiate, host="127.0.0.1", port=0)
+    def __init__(self, app: ASGIApp) -> None:
+        self._server = Server(app, host="127.0.0.1", port=0)
+
+    @property
+    def url(self) -> str:
+        """``http://localhost:port``."""
+        return f"http://localhost:{self._server.port}"
 
     async def __aenter__(self) -> Self:
         await self._server.start()
@@ -61,10 +64,19 @@ class Door:
     ) -> None:
         await self._server.stop()
 
+
+class Door(Served):
+    """Answers negotiate with what ``let_in`` was given, as a route of one's own does."""
+
+    def __init__(self, connect: Connect) -> None:
+        super().__init__(self._negotiate)
+        self._connect = connect
+        self._access: list[ClientAccess] = []
+
     async def let_in(self, access: ClientAccess, *methods: str, library: str = "node-json") -> Person:
         """Connect a client, whose methods the service may call."""
         self._access.append(access)
-        url = f"http://localhost:{self._server.port}/{len(self._access) - 1}"
+        url = f"{self.url}/{len(self._access) - 1}"
         return Person(await asyncio.to_thread(self._connect, library, url, *methods))
 
     async def _negotiate(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -35,6 +35,11 @@ async def connected(ctx: Context) -> None:
     await ctx.groups.add("everybody")
 
 
+@chat.on("ready")
+async def ready(ctx: Context) -> None:
+    """Answered when ``connected`` has been: messages of a connection go one after the other."""
+
+
 @chat.on("relay")
 async def relay(ctx: Context, number: int) -> int:
     await ctx.clients.group("everybody").send("told", ctx.user_id, number)

@@ -98,7 +98,9 @@ async def test_no_call_is_refused_and_no_send_is_lost_or_doubled(connect: Connec
         loads = []
         for number, library in enumerate(LIBRARIES):
             access = await sender.hub("chat").client_access(Identity(f"user {number}"))
-            loads.append(Load(await door.let_in(access, "told", library=library)))
+            person = await door.let_in(access, "told", library=library)
+            await person.invoke("ready")
+            loads.append(Load(person))
         drill = Drill(service, mounted, loads, app_url)
 
         async with asyncio.TaskGroup() as running:
