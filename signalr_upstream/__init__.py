@@ -7,7 +7,8 @@ from .client import ServiceClient
 from .context import Context, role
 from .depends import Depends
 from .errors import Forbidden, HubError, SignalRError
-from .hub import Hub, on
+from .hub import Hub
+from .registering import on
 
 __all__ = [
     "ClientAccess",

@@ -6,7 +6,6 @@ It runs as tasks of the app, one call's in its order, and ends with the app: a s
 import asyncio
 import inspect
 import logging
-from contextvars import copy_context
 from typing import Any, Final
 
 from .context import Context
@@ -23,11 +22,11 @@ class AfterWork:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
-        self._threads = Threads(left_behind=lambda: None, ended_late=lambda: None)
+        self._threads = Threads()
 
-    def begin_with(self, context: Context) -> None:
-        """Start what a call has left. It first comes to run when the call has given its answer away."""
-        task = asyncio.get_running_loop().create_task(self._run(context), context=copy_context())
+    def begin(self, context: Context) -> None:
+        """Start what a call has left. Its answer has been sent."""
+        task = asyncio.create_task(self._run(context))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -35,7 +34,7 @@ class AfterWork:
         """Wait for what runs; cancel it when the patience is over."""
         if not self._tasks:
             return
-        _, late = await asyncio.wait(list(self._tasks), timeout=patience)
+        _, late = await asyncio.wait(self._tasks, timeout=patience)
         for task in late:
             task.cancel()
         if late:
@@ -43,7 +42,7 @@ class AfterWork:
             await asyncio.wait(late)
 
     async def _run(self, context: Context) -> None:
-        for function, args in context.after_work:
+        for function, args in context.after_work:  # which may grow meanwhile
             try:
                 await self._one(function, args)
             except Exception:
@@ -52,5 +51,7 @@ class AfterWork:
     async def _one(self, function: Any, args: tuple[Any, ...]) -> None:
         if inspect.iscoroutinefunction(function):
             await function(*args)
-        else:
-            await self._threads.run(function, *args)
+            return
+        given = await self._threads.run(function, *args)
+        if inspect.isawaitable(given):  # such as that of `lambda: ctx.clients.all.send("news")`
+            await given

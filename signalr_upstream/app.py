@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
-from .after import AfterWork
+from .after import PATIENCE, AfterWork
 from .calls import Calls, Limits
 from .claims import ClientAccess, Identity, Unsealer
 from .client import HubClient, ServiceClient
@@ -26,12 +26,13 @@ from .context import Service
 from .endpoints import Endpoints, Setting, Source
 from .entra import Credential
 from .errors import ConfigurationError
-from .hub import Filter, Hub
+from .hub import Hub
 from .models import enc_hook_with
-from .negotiate import negotiate_route
+from .negotiate import negotiate_routes
 from .protocol.path import DEFAULT_PATTERN, PathPattern
 from .protocol.rest import check_name
 from .protocol.upstream import HEADER_PREFIX
+from .registering import Filter
 from .reply import problem, send_reply
 from .router import Router
 from .routing import Routes
@@ -156,12 +157,12 @@ class UpstreamApp(Starlette):
         self._credential = credential
         self._seal_key = seal_key
         self._protocols = protocols
-        self._enc_hook = enc_hook_with(enc_hook)
+        self._enc_hook = enc_hook
         self._router = router
         self._http_client = http_client
         self._clients: dict[str, ServiceClient] = {}  # by setting, as the next
         self._services: dict[str, Service] = {}
-        self._user_lifespan = lifespan
+        self._user_lifespan = lifespan or _no_lifespan
         self._routes = Routes(
             hubs,
             service_of=self._service_of,
@@ -180,9 +181,9 @@ class UpstreamApp(Starlette):
             debug=debug,
             overrides=self.dependency_overrides,
             after=self._after,
-            enc_hook=self._enc_hook,
+            enc_hook=enc_hook_with(enc_hook),
         )
-        own = [negotiate_route(self, self._routes.find_hub, cors_origins, self.dependency_overrides)]
+        own = negotiate_routes(self, self._routes.find_hub, cors_origins, self.dependency_overrides)
         super().__init__(routes=[*routes, *own], middleware=middleware, lifespan=self._run_lifespan)
         if health:
             self.add_health_routes()
@@ -234,13 +235,12 @@ class UpstreamApp(Starlette):
     async def _run_lifespan(self, _: Starlette) -> AsyncIterator[Any]:
         self.check_keys()
         try:
-            if self._user_lifespan is None:
-                yield None
-            else:
-                async with self._user_lifespan(self) as state:
+            async with self._user_lifespan(self) as state:
+                try:
                     yield state
+                finally:  # with what it works with still there
+                    await self.drain()
         finally:
-            await self._after.drain()
             await self.aclose()
 
     # --- the service behind it ---
@@ -299,6 +299,10 @@ class UpstreamApp(Starlette):
             if route not in self.router.routes:
                 self.router.routes.insert(0, route)
 
+    async def drain(self, patience: float = PATIENCE) -> None:
+        """Wait for what handlers have left to ``ctx.after``; cancel it after ``patience`` seconds."""
+        await self._after.drain(patience)
+
     def expire_calls(self) -> None:
         """Answer what still runs like a time-out; the end of a shutdown's patience."""
         self._calls.time_limits.expire_all()
@@ -344,6 +348,11 @@ class UpstreamApp(Starlette):
 
     def _setting_of(self, hub: Hub) -> str:
         return DEFAULT_SETTING if self._connection.overrides_all else hub.connection
+
+
+@contextlib.asynccontextmanager
+async def _no_lifespan(_: UpstreamApp) -> AsyncIterator[None]:
+    yield
 
 
 def _verify_nothing(endpoints: Endpoints) -> Callable[[bytes, bytes], Endpoint | None]:

@@ -17,9 +17,10 @@ from msgspec import Raw
 from msgspec.inspect import CustomType, type_info
 
 from .context import Context
-from .depends import Need, need_of, refuse_default
+from .depends import Need, need_of
 from .errors import ArgumentsError, InvalidMessageError, RegistrationError
 from .models import is_model, validate
+from .places import place_of, shown
 
 _CONTEXT_NAMES = ("ctx", "context")
 _MSGSPEC_ERROR = re.compile(r"(?P<what>.*?) - at `\$\[(?P<index>\d+)\](?P<inside>.*)`", re.DOTALL)
@@ -46,8 +47,8 @@ class Binding:
             RegistrationError: a signature that could never be served; the text says where and what to do.
         """
         self.handler = handler
-        self.where = _where(handler)
-        self.is_async = _is_async(handler, self.where)
+        self.where = place_of(handler)
+        self.is_async = _is_async(handler)
         self._context_at: list[int] = []
         self._context_keywords: list[str] = []
         self._names: list[str] = []
@@ -57,7 +58,7 @@ class Binding:
         self.needs: dict[str, Need] = {}
         self._slots: list[
             str | None
-        ] = []  # of the positional parameters: what is injected, by name, or an argument
+        ] = []  # a positional parameter each: the name of what is injected, else None
         self._hooked = False  # an annotation is converted by a class of its own
         self._read_signature(takes_arguments)
         # One of two shapes: values that one decoder reads at once, or a list of raw values read one by one (*args).
@@ -88,11 +89,13 @@ class Binding:
             raise self._explain(error, arguments, binary) from None
         if self._context_first:
             return (context, *values), {}
+        if not self._context_at and not self._context_keywords:
+            return values, {}
         return self._place(context, values)
 
     def call_without_arguments(self, context: Context) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """As ``bind``, for connected and disconnected."""
-        return self._place(context, ())
+        return self._place(context, tuple(self._defaults))
 
     def place_injected(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], injected: dict[str, Any]
@@ -138,8 +141,7 @@ class Binding:
         position = -1  # among the parameters that are not injected
         for parameter in parameters:
             annotation = annotations.get(parameter.name, Any)
-            refuse_default(parameter.default, where=self._shown, name=parameter.name)
-            need = need_of(annotation, where=self._shown, name=parameter.name)
+            need = need_of(parameter, annotation, where=shown(self.handler))
             if need is not None and need is not Context:
                 self._add_need(parameter, need)
                 continue
@@ -152,7 +154,7 @@ class Binding:
                 raise self._refuse(
                     f"annotate `{parameter.name}` with Context, else it would take an argument"
                 )
-            elif takes_arguments or parameter.default is parameter.empty:
+            else:
                 self._add_parameter(parameter, annotation, takes_arguments)
 
     def _add_need(self, parameter: inspect.Parameter, need: Need) -> None:
@@ -180,11 +182,14 @@ class Binding:
             raise self._refuse(f"`{name}` can never be filled: an invocation's arguments have no names")
         if parameter.kind is parameter.KEYWORD_ONLY:
             return  # keeps its default
-        if not takes_arguments:
-            if parameter.kind is not parameter.VAR_POSITIONAL:
-                raise self._refuse(f"`{name}` can never be filled: this event carries no arguments")
+        if takes_arguments:
+            self._check_type(name, annotation)
+        elif parameter.kind is parameter.VAR_POSITIONAL:
             return
-        self._check_type(name, annotation)
+        elif parameter.default is parameter.empty:
+            raise self._refuse(f"`{name}` can never be filled: this event carries no arguments")
+        else:
+            annotation = Any  # keeps its default
         if parameter.kind is parameter.VAR_POSITIONAL:
             self._rest = annotation
             return
@@ -222,12 +227,8 @@ class Binding:
         named = [(f"argument_{position}", *field[1:]) for position, field in enumerate(fields)]
         return msgspec.defstruct("Arguments", named, array_like=True, forbid_unknown_fields=True)
 
-    @property
-    def _shown(self) -> str:
-        return f"{getattr(self.handler, '__qualname__', repr(self.handler))} ({self.where})"
-
     def _refuse(self, reason: str) -> RegistrationError:
-        return RegistrationError(f"{self._shown} cannot be a handler: {reason}")
+        return RegistrationError(f"{shown(self.handler)} cannot be a handler: {reason}")
 
     # --- errors ---
 
@@ -305,16 +306,8 @@ def _custom_types(info: Any) -> Iterator[type]:
             )
 
 
-def _is_async(handler: Callable[..., Any], where: str) -> bool:
+def _is_async(handler: Callable[..., Any]) -> bool:
     function = handler if inspect.isroutine(handler) else type(handler).__call__
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
-        raise RegistrationError(
-            f"{getattr(handler, '__qualname__', handler)} ({where}) cannot be a handler: it is a generator"
-        )
+        raise RegistrationError(f"{shown(handler)} cannot be a handler: it is a generator")
     return inspect.iscoroutinefunction(function)
-
-
-def _where(handler: Callable[..., Any]) -> str:
-    function = inspect.unwrap(handler)
-    code = getattr(function, "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code else "unknown place"

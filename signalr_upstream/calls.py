@@ -1,12 +1,12 @@
 """The data path: one upstream call from its headers to its answer.
 
-    verify → headers → lookup → body → envelope → require → bind → handler → encode → answer
+    verify → headers → lookup → body → envelope → require → filters of the app → filters of the hub → bind →
+    dependencies → handler → encode → dependencies end → answer → what ``ctx.after`` was given
 
 What a call may do is decided once: handlers are compiled at registration, and a (hub, category, event) that was seen
 before is one dictionary lookup away from everything known about it.
 """
 
-import functools
 import hmac
 import logging
 import urllib.parse
@@ -44,7 +44,6 @@ from .protocol.upstream import (
     HEADER_PREFIX,
     MESSAGES,
     SIGNATURE,
-    ResultEncoder,
     decode_json_body,
     decode_json_invocation,
     decode_msgpack_invocation,
@@ -52,7 +51,7 @@ from .protocol.upstream import (
 )
 from .reply import NO_CONTENT, Reply, completion, problem, send_reply
 from .routing import Headers, Route, Routes
-from .running import CallerGone, Runner, Task
+from .running import CallerGone, Runner
 from .threads import Threads
 from .time_limit import TimeLimitPassed
 
@@ -85,7 +84,7 @@ class Calls:
         debug: bool,
         overrides: Overrides,
         after: AfterWork,
-        enc_hook: Callable[[Any], Any],
+        enc_hook: Callable[[Any], Any] | None,
     ) -> None:
         self._app = app
         self._routes = routes
@@ -94,26 +93,25 @@ class Calls:
         self._code = code
         self._debug = debug
         self._after = after
-        self._encode = ResultEncoder(enc_hook).encode
         self._running = 0
         self._said: set[str] = set()
         threads = Threads(left_behind=self._thread_left, ended_late=self._thread_ended)
-        self._runner = Runner(timeout=limits.handler_timeout, threads=threads, overrides=overrides)
+        self._runner = Runner(
+            timeout=limits.handler_timeout, threads=threads, overrides=overrides, enc_hook=enc_hook
+        )
         self.time_limits = self._runner.time_limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one upstream call. It never raises for what the caller sent."""
         current = current_app.set(self._app)
         try:
-            reply = await self._answer(scope, receive)
+            await self._answer(scope, receive, send)
         except (UpstreamError, ProtocolError, ConfigurationError) as error:
-            reply = self._refusal(error)
+            await send_reply(send, self._refusal(error))
         finally:
             current_app.reset(current)
-        if reply is not None:
-            await send_reply(send, reply)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Reply | None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         lines: list[tuple[bytes, bytes]] = scope["headers"]
         headers = dict(lines)
         repeated = None if len(headers) == len(lines) else _join_repeated(lines, headers)
@@ -134,14 +132,15 @@ class Calls:
         handler = route.handler
         if handler is None:
             self._routes.explain_missing(route)
-            return NO_CONTENT
+            await send_reply(send, NO_CONTENT)
+            return
         if self._running >= self._limits.max_concurrent_calls:
             raise OverloadedError("this worker runs as many calls as it takes; try again")
         self._running += 1
         try:
             body = await self._read_body(headers, receive)
             if body is None:
-                return None  # the caller has gone
+                return  # the caller has gone
             context = Context(
                 route.hub, route.category, route.event, headers, scope, body, route.service, endpoint
             )
@@ -152,9 +151,11 @@ class Calls:
                 reply = await self._connection_event(route, handler, context, receive)
         finally:
             self._running -= 1
-        if context.after_work:
-            self._after.begin_with(context)
-        return reply
+        try:
+            await send_reply(send, reply)
+        finally:  # also if the caller has gone meanwhile: the handler has run
+            if context.after_work:
+                self._after.begin(context)
 
     def _check_code(self, query: bytes) -> None:
         given = urllib.parse.parse_qs(query.decode("latin-1")).get("code", [""])[-1]
@@ -187,27 +188,15 @@ class Calls:
         context.carries(message.arguments, binary=binary)
         try:
             handler.admit(context)
-            encode = (
-                None
-                if invocation_id is None
-                else functools.partial(self._encode, invocation_id, binary=binary)
-            )
-            body = await self._runner.run(
-                Task(handler, route.filters, context, message.arguments, binary, encode, receive)
-            )
-            return NO_CONTENT if invocation_id is None else completion(body, binary=binary)
+            body = await self._runner.run(handler, route, context, message.arguments, receive)
         except InvalidMessageError:
             raise
-        except Redeliver as error:
-            return _redeliver(context, error)
-        except CallerGone:
-            logger.info("%r was cancelled, since its caller has gone", context)
-            return NO_CONTENT
         except Exception as error:
-            text = self._text_for_caller(handler, context, error)
-            if invocation_id is None:
-                return NO_CONTENT
-            return completion(encode_error(invocation_id, text, binary=binary), binary=binary)
+            said = self._said_of(error, route, context)
+            if not isinstance(said, str):
+                return said
+            body = b"" if invocation_id is None else encode_error(invocation_id, said, binary=binary)
+        return NO_CONTENT if invocation_id is None else completion(body, binary=binary)
 
     async def _connection_event(
         self, route: Route, handler: Handler, context: Context, receive: Receive
@@ -222,15 +211,13 @@ class Calls:
             context.error = message.error
         try:
             handler.admit(context)
-            await self._runner.run(Task(handler, route.filters, context, None, False, None, receive))
-            return NO_CONTENT
-        except Redeliver as error:
-            return _redeliver(context, error)
-        except CallerGone:
+            await self._runner.run(handler, route, context, None, receive)
             return NO_CONTENT
         except Exception as error:
-            text = self._text_for_caller(handler, context, error)
-        return await self._turn_away(context, text) if is_connected else NO_CONTENT
+            said = self._said_of(error, route, context)
+        if not isinstance(said, str):
+            return said
+        return await self._turn_away(context, said) if is_connected else NO_CONTENT
 
     async def _turn_away(self, context: Context, reason: str) -> Reply:
         # The service lets a client stay whatever the answer to `connected` is, so it is closed by hand.
@@ -248,14 +235,21 @@ class Calls:
 
     # --- errors ---
 
-    def _text_for_caller(self, handler: Handler, context: Context, error: Exception) -> str:
-        """What the caller is told of an error, which is logged if nobody else would hear of it."""
-        mapped = handler.mapped(error)
-        if mapped is not None:
-            error = mapped
+    def _said_of(self, error: Exception, route: Route, context: Context) -> str | Reply:
+        """What the caller is told of an error, which is logged if nobody else would hear of it; or the whole answer."""
+        if isinstance(error, CallerGone):
+            logger.info("%r was cancelled, since its caller has gone", context)
+            context.after_work = ()
+            return NO_CONTENT
         if isinstance(error, TimeLimitPassed):
             logger.warning("%r passed its time limit", context)
             return TIMED_OUT
+        error = route.errors.map(error)
+        if isinstance(error, Redeliver):
+            logger.warning("%r asks to be delivered again", context)
+            context.after_work = ()  # it is left again then
+            detail = "the handler asks for this call to be delivered again"
+            return problem(error.status_code, detail, (b"retry-after", b"1"))
         if isinstance(error, HubError):
             if context.invocation_id is None:
                 logger.warning(
@@ -323,10 +317,3 @@ async def _read_pieces(receive: Receive, limit: int) -> bytes | None:
         pieces.append(piece)
         if not message.get("more_body", False):
             return piece if len(pieces) == 1 else b"".join(pieces)
-
-
-def _redeliver(context: Context, error: Redeliver) -> Reply:
-    logger.warning("%r asks to be delivered again", context)
-    return problem(
-        error.status_code, "the handler asks for this call to be delivered again", (b"retry-after", b"1")
-    )

@@ -17,6 +17,7 @@ from .entra import Credential
 from .errors import ConfigurationError, ServiceError, UnavailableError
 from .hub_calls import HubCalls
 from .memberships import Connections, Groups, Users
+from .models import enc_hook_with
 from .protocol import rest
 from .protocol.rest_bodies import BodyEncoder
 from .protocol.rest_paths import HubPaths
@@ -80,7 +81,7 @@ class ServiceClient:
             rest.check_name("application", application)
         self._application = application
         self._api_version = api_version
-        self._bodies = BodyEncoder(protocols, enc_hook=enc_hook)
+        self._bodies = BodyEncoder(protocols, enc_hook=enc_hook_with(enc_hook))
         if endpoints is None:
             endpoints = Endpoints.load(connection_string, environ=os.environ, credential=credential)
         self.endpoints = endpoints

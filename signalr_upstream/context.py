@@ -1,7 +1,7 @@
 """What a handler learns about its caller, and how it answers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -45,9 +45,12 @@ class Context:
         category: ``"connections"`` or ``"messages"``.
         event: ``"connected"``, ``"disconnected"`` or the invocation's target, as the service sent it.
         connection_id: the caller's connection.
+        after_work: what ``after`` was given.
         invocation_id: None if the caller does not wait for an answer (``send()`` in the JavaScript client).
         error: why the connection ended; only for ``disconnected``, and None for a normal end.
     """
+
+    after_work: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]] = ()
 
     def __init__(  # noqa: PLR0917 - made for every call, and keywords cost
         self,
@@ -73,7 +76,6 @@ class Context:
         self._endpoint = endpoint
         self._raw_arguments: Raw | None = None
         self._binary = False
-        self.after_work: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
 
     def carries(self, arguments: Raw, *, binary: bool) -> None:
         """Set the invocation's arguments, raw as they came."""
@@ -154,11 +156,15 @@ class Context:
         return self._body
 
     def after(self, function: Callable[..., Any], *args: Any) -> None:
-        """Run ``function`` when the answer has been sent; plain functions run in a thread.
+        """Run ``function`` when the answer has been sent, an error's included; plain functions run in a thread.
 
-        It may invoke the caller, who waits for nothing any more. What it raises is logged. A shutdown waits for it.
+        It may invoke the caller, who waits for nothing any more. What it raises is logged. A shutdown waits for it. It
+        is dropped where nothing is answered: the caller hung up (``cancel_on_disconnect``), or the call comes again.
         """
-        self.after_work.append((function, args))
+        if isinstance(self.after_work, list):
+            self.after_work.append((function, args))
+        else:
+            self.after_work = [(function, args)]
 
     def wait(self, awaitable: Awaitable[T]) -> T:
         """In a plain ``def`` handler: await something on the event loop, e.g. ``ctx.wait(ctx.clients.all.send(...))``.
@@ -170,6 +176,8 @@ class Context:
             asyncio.get_running_loop()
         except RuntimeError:
             return anyio.from_thread.run(_awaited, awaitable)
+        if isinstance(awaitable, Coroutine):
+            awaitable.close()  # nobody will await it
         raise RuntimeError("ctx.wait is for plain def handlers: use await here")
 
     @property

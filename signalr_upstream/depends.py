@@ -1,14 +1,16 @@
 """Dependencies: what a handler or a negotiate function is given beside its arguments.
 
-``Annotated[T, Depends(f)]`` is what ``f`` returns, or yields: then the rest of ``f`` runs when the call has been
-answered in memory, before the answer is sent. ``f`` may itself have dependencies, and the call's ``Context`` or
-``Request``. A dependency is asked once a call. Signatures are read at registration.
+``Annotated[T, Depends(f)]`` is what ``f`` returns, or yields: then the rest of ``f`` runs when the answer has been
+encoded, before it is sent. ``f`` may itself have dependencies, and take the call's ``Context`` or ``Request``. A
+dependency is asked once a call. Signatures are read at registration.
 """
 
 import contextlib
+import functools
 import inspect
 import typing
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +19,7 @@ from starlette.requests import Request
 
 from .context import Context
 from .errors import RegistrationError
+from .places import shown
 from .threads import Threads
 
 Overrides = Mapping[Callable[..., Any], Callable[..., Any]]
@@ -41,7 +44,7 @@ class Dependency(Struct, frozen=True):
     """A dependency with its signature read.
 
     Attributes:
-        needs: its own parameters by name.
+        needs: what its parameters are filled with, by name.
     """
 
     function: Callable[..., Any]
@@ -54,96 +57,118 @@ Need = Dependency | type[Context] | type[Request]
 """What a parameter is filled with."""
 
 
-def need_of(annotation: Any, *, where: str, name: str, seen: tuple[Any, ...] = ()) -> Need | None:
-    """What a parameter with this annotation is filled with; None if that is not ours to do.
+def need_of(parameter: inspect.Parameter, annotation: Any, *, where: str) -> Need | None:
+    """What a handler's parameter is filled with; None if it takes an argument.
 
     Raises:
         RegistrationError: a dependency that can never be served.
     """
-    for mark in getattr(annotation, "__metadata__", ()):
-        if isinstance(mark, Depends):
-            return _read(mark.dependency, where=where, seen=seen)
-        if type(mark).__name__ == "Depends":
-            raise RegistrationError(
-                f"{where}: `{name}` has the Depends of {type(mark).__module__}. Ours is meant: "
-                f"from signalr_upstream import Depends"
-            )
-    origin = typing.get_origin(annotation) or annotation
-    if isinstance(origin, type):
-        if issubclass(origin, Context):
-            return Context
-        if issubclass(origin, Request):
-            return Request
-    return None
+    return _Reader(where, has_context=True).need(parameter, annotation)
 
 
-def refuse_default(default: Any, *, where: str, name: str) -> None:
-    """Refuse ``user: User = Depends(...)``, which is how others write it.
-
-    Raises:
-        RegistrationError: with how it is written here.
-    """
-    if type(default).__name__ == "Depends":
-        raise RegistrationError(
-            f"{where}: write `{name}: Annotated[T, Depends(...)]` (Depends from signalr_upstream), not as its default"
-        )
-
-
-def needs_of(function: Callable[..., Any], *, where: str) -> dict[str, Need]:
-    """The needs of a function without arguments of its own. An only parameter that says nothing else is the Request.
+def read_negotiator(function: Callable[..., Any], *, where: str) -> Dependency:
+    """A negotiate function, which is asked as dependencies are. Its only parameter is the Request, annotated or not.
 
     Raises:
         RegistrationError: a parameter that can never be filled.
     """
-    parameters = list(inspect.signature(function).parameters.values())
-    if len(parameters) == 1:
-        (only,) = parameters
-        hints = typing.get_type_hints(function, include_extras=True)
-        if need_of(hints.get(only.name), where=where, name=only.name) is None:
-            return {only.name: Request}
-    needs = _read(function, where=where, seen=()).needs
-    if Context in needs.values():
-        raise RegistrationError(
-            f"{where}: there is no Context yet when a client negotiates: take the Request"
-        )
-    return needs
+    return _Reader(where, has_context=False).dependency(function, lone=Request)
 
 
-def _read(function: Callable[..., Any], *, where: str, seen: tuple[Any, ...]) -> Dependency:
-    if not callable(function):
-        raise RegistrationError(f"{where}: Depends takes a function, not {function!r}")
-    shown = getattr(function, "__qualname__", repr(function))
-    if function in seen:
-        raise RegistrationError(f"{where}: {shown} depends on itself")
-    call: Any = function
-    if not (inspect.isroutine(function) or inspect.isclass(function)):
-        call = type(function).__call__.__get__(function)
-    try:
-        hints = typing.get_type_hints(call.__init__ if inspect.isclass(call) else call, include_extras=True)
-        parameters = inspect.signature(call).parameters.values()
-    except Exception as error:
-        raise RegistrationError(f"{where}: the signature of {shown} cannot be read: {error}") from error
-    needs: dict[str, Need] = {}
-    for parameter in parameters:
-        refuse_default(parameter.default, where=f"{where}, {shown}", name=parameter.name)
-        annotation = hints.get(parameter.name, parameter.annotation)
-        need = need_of(annotation, where=where, name=parameter.name, seen=(*seen, function))
-        if need is not None:
-            needs[parameter.name] = need
-        elif parameter.default is parameter.empty and parameter.kind not in (
-            parameter.VAR_POSITIONAL,
-            parameter.VAR_KEYWORD,
-        ):
-            raise RegistrationError(
-                f"{where}: `{parameter.name}` of the dependency {shown} can never be filled: a dependency is given a "
-                "Context, a Request, and other dependencies"
+class _Reader:
+    """Reads signatures of dependencies, and of theirs."""
+
+    def __init__(
+        self, where: str, *, has_context: bool, replaced: tuple[Callable[..., Any], ...] = ()
+    ) -> None:
+        self._where = where
+        self._has_context = has_context
+        self._reading = [*replaced]  # each is a dependency of the one before
+
+    def need(self, parameter: inspect.Parameter, annotation: Any) -> Need | None:
+        name = parameter.name
+        if _is_depends(parameter.default):
+            raise self._refuse(
+                f"write `{name}: Annotated[T, Depends(...)]` (from signalr_upstream import Depends), not as its default"
             )
-    return Dependency(
-        function,
-        needs,
-        is_async=inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call),
-        is_generator=inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call),
-    )
+        for mark in getattr(annotation, "__metadata__", ()):
+            if isinstance(mark, Depends):
+                return self.dependency(mark.dependency)
+            if _is_depends(mark):
+                raise self._refuse(
+                    f"`{name}` has the {type(mark).__name__} of {type(mark).__module__}; "
+                    "ours is needed: from signalr_upstream import Depends"
+                )
+        origin = typing.get_origin(annotation) or annotation
+        if not isinstance(origin, type):
+            return None
+        if issubclass(origin, Context):
+            if not self._has_context:
+                raise self._refuse(
+                    f"`{name}`: there is no Context yet when a client negotiates; take the Request"
+                )
+            return Context
+        return Request if issubclass(origin, Request) else None
+
+    def dependency(self, function: Any, *, lone: type[Request] | None = None) -> Dependency:
+        """``lone`` is what an only parameter is filled with that says nothing else."""
+        if not callable(function) or function.__hash__ is None:
+            raise self._refuse(f"Depends takes a function, not {function!r}")
+        if function in self._reading:
+            raise self._refuse(f"{shown(function)} depends on itself")
+        self._reading.append(function)
+        parameters, hints = self._signature(function)
+        needs: dict[str, Need] = {}
+        for parameter in parameters:
+            need = self.need(parameter, hints.get(parameter.name))
+            if need is None and len(parameters) == 1:
+                need = lone
+            if need is not None:
+                if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+                    needs[parameter.name] = need
+                    continue
+                reason = "is filled by its name: no `/` behind it, no `*` before it"
+            elif parameter.default is not parameter.empty or parameter.kind in (
+                parameter.VAR_POSITIONAL,
+                parameter.VAR_KEYWORD,
+            ):
+                continue
+            else:
+                reason = "can never be filled: a dependency takes Context, Request and other dependencies"
+            raise self._refuse(f"`{parameter.name}` of {shown(function)} {reason}")
+        self._reading.pop()
+        body = _body_of(function)
+        return Dependency(
+            function,
+            needs,
+            is_async=inspect.iscoroutinefunction(body) or inspect.isasyncgenfunction(body),
+            is_generator=inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body),
+        )
+
+    def _signature(self, function: Any) -> tuple[list[inspect.Parameter], dict[str, Any]]:
+        body = _body_of(function)
+        try:
+            hints = typing.get_type_hints(
+                body.__init__ if inspect.isclass(body) else body, include_extras=True
+            )
+            return list(inspect.signature(function).parameters.values()), hints
+        except Exception as error:
+            raise self._refuse(f"the signature of {shown(function)} cannot be read: {error}") from error
+
+    def _refuse(self, reason: str) -> RegistrationError:
+        return RegistrationError(f"{self._where}: {reason}")
+
+
+def _is_depends(value: Any) -> bool:
+    """Whether this is a ``Depends``, ours or another framework's, or made out of one (FastAPI's ``Security``)."""
+    return any(kind.__name__ == "Depends" for kind in type(value).__mro__)
+
+
+def _body_of(function: Any) -> Any:
+    """The function or class whose annotations count: behind ``functools.partial``, of an object that can be called."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function if inspect.isroutine(function) or inspect.isclass(function) else function.__call__
 
 
 class Injection:
@@ -151,7 +176,7 @@ class Injection:
 
     Args:
         context: of the call; None for negotiate.
-        request: the request, or how it is made if anybody wants it.
+        request: gives the request, which is made only if somebody wants it.
     """
 
     def __init__(
@@ -175,23 +200,27 @@ class Injection:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # What it gives is dropped: a dependency cannot make a failed call one that worked.
         if self._exits is not None:
             await self._exits.__aexit__(kind, error, traceback)
 
     async def fill(self, needs: Mapping[str, Need]) -> dict[str, Any]:
         """A value for each parameter."""
-        return {name: await self._value(need) for name, need in needs.items()}
+        return {name: await self.value(need) for name, need in needs.items()}
 
-    async def _value(self, need: Need) -> Any:
+    async def value(self, need: Need) -> Any:
+        """What one parameter is filled with."""
         if not isinstance(need, Dependency):
             return self._context if need is Context else self._request()
-        if need.function in self._values:
-            return self._values[need.function]
-        used = need
-        if need.function in self._overrides:
-            used = _read(self._overrides[need.function], where="dependency_overrides", seen=())
-        values = await self.fill(used.needs) if used.needs else {}
-        value = self._values[need.function] = await self._ask(used, values)
+        function = need.function
+        if function in self._values:
+            return self._values[function]
+        if function in self._overrides:
+            reader = _Reader(
+                "dependency_overrides", has_context=self._context is not None, replaced=(function,)
+            )
+            need = reader.dependency(self._overrides[function])
+        value = self._values[function] = await self._ask(need, await self.fill(need.needs))
         return value
 
     async def _ask(self, dependency: Dependency, values: dict[str, Any]) -> Any:
@@ -205,17 +234,18 @@ class Injection:
                 manager = self._in_threads(contextlib.contextmanager(function)(**values))
             return await self._exits.enter_async_context(manager)
         if dependency.is_async:
-            asked: Awaitable[Any] = function(**values)
-            return await asked
+            return await function(**values)
         return await self._threads.run(function, **values)
 
     @contextlib.asynccontextmanager
     async def _in_threads(self, manager: contextlib.AbstractContextManager[Any]) -> AsyncIterator[Any]:
-        value = await self._threads.run(manager.__enter__)
+        # One context for both halves: what the first sets in a context variable, the second can reset.
+        run = functools.partial(self._threads.run, copy_context().run)
+        value = await run(manager.__enter__)
         try:
             yield value
-        except Exception as error:
-            if not await self._threads.run(manager.__exit__, type(error), error, error.__traceback__):
+        except BaseException as error:  # a cancellation, too: the time limit has passed
+            if not await run(manager.__exit__, type(error), error, error.__traceback__):
                 raise
         else:
-            await self._threads.run(manager.__exit__, None, None, None)
+            await run(manager.__exit__, None, None, None)

@@ -1,15 +1,13 @@
-"""One registered handler: who may call it, within which time, and what callers are told of its errors."""
+"""One registered handler: who may call it, and within which time."""
 
 from collections.abc import Callable
 from typing import Any
 
 from .binding import Binding
 from .context import Context, Predicate
-from .errors import Forbidden, HubError
+from .errors import Forbidden, RegistrationError
+from .places import shown
 from .protocol.upstream import MESSAGES
-
-ErrorMap = dict[type[Exception], Callable[[Any], "str | Exception"]]
-"""What callers are told of exceptions."""
 
 
 class Handler:
@@ -20,6 +18,10 @@ class Handler:
         require: the predicate that guards it, or None.
         timeout: seconds it may take; None for the app's limit.
         cancel_on_disconnect: it is cancelled when its caller hangs up.
+        is_plain: it wants nothing but its arguments.
+
+    Raises:
+        RegistrationError: it could never be called, or not as its options say.
     """
 
     def __init__(
@@ -31,7 +33,6 @@ class Handler:
         require: Predicate | None,
         timeout: float | None,
         cancel_on_disconnect: bool,
-        errors: ErrorMap,
     ) -> None:
         self.function = function
         self.category = category
@@ -39,8 +40,12 @@ class Handler:
         self.require = require
         self.timeout = timeout
         self.cancel_on_disconnect = cancel_on_disconnect
-        self._errors = errors
         self.binding = Binding(function, takes_arguments=category == MESSAGES)
+        if cancel_on_disconnect and not self.binding.is_async:
+            raise RegistrationError(
+                f"{shown(function)}: cancel_on_disconnect= needs an async handler; a thread cannot be stopped"
+            )
+        self.is_plain = not self.binding.needs and not cancel_on_disconnect
 
     def __repr__(self) -> str:
         return f"<Handler {self.category}/{self.event} at {self.binding.where}>"
@@ -59,17 +64,3 @@ class Handler:
             raise TypeError(f"require= of {self!r} has to give a bool, not {type(allowed).__name__}")
         if not allowed:
             raise Forbidden
-
-    def mapped(self, error: Exception) -> Exception | None:
-        """What ``hub.errors`` makes of an error; None if it says nothing of its kind."""
-        for kind in type(error).__mro__:
-            if kind in self._errors:
-                try:
-                    return _as_hub_error(self._errors[kind](error))
-                except Exception as failure:
-                    return failure
-        return None
-
-
-def _as_hub_error(said: str | Exception) -> Exception:
-    return said if isinstance(said, Exception) else HubError(said)

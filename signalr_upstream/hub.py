@@ -4,7 +4,6 @@ A hub holds no key, client or loop, so one hub may be in several apps. What is s
 through the app that is current in this context, else the only app the hub is in, else the environment's settings.
 """
 
-import inspect
 import os
 import weakref
 from collections.abc import Awaitable, Callable
@@ -14,55 +13,23 @@ from typing import Any, Protocol, TypeVar
 from .claims import ClientAccess, Identity
 from .client import HubClient, ServiceClient
 from .connection_string import DEFAULT_SETTING
-from .context import Context, Predicate
-from .depends import Need, needs_of
+from .context import Predicate
+from .depends import Dependency, read_negotiator
 from .endpoints import Endpoints
 from .errors import ConfigurationError, RegistrationError
-from .handler import ErrorMap, Handler
+from .handler import Handler
 from .memberships import Connections, Groups, Users
+from .places import shown
 from .protocol.rest import check_name
-from .protocol.upstream import CONNECTED, CONNECTIONS, DISCONNECTED, MESSAGES
+from .protocol.upstream import MESSAGES
+from .registering import ErrorMap, ErrorMaps, Filter, check_filter, check_options, marked_methods
 from .targets import Clients
 
 Negotiator = Callable[..., Awaitable[Identity] | Identity]
 F = TypeVar("F", bound=Callable[..., Any])
 N = TypeVar("N", bound=Negotiator)
-
-Filter = Callable[[Context, Callable[[], Awaitable[Any]]], Awaitable[Any]]
-"""Runs around handlers: ``async def f(ctx, call_next)``."""
 L = TypeVar("L", bound=Filter)
-
-M = TypeVar("M", bound=Callable[[Any], "str | Exception"])
-
-_MARK = "__signalr_upstream_on__"
-_INSTANCE_NAMES = frozenset({"name", "connection", "is_family", "negotiator", "filters"})
-
-
-def on(event: str, **options: Any) -> Callable[[F], F]:
-    """Mark a method of a class derived from ``Hub`` as a handler; the arguments are those of ``Hub.on``.
-
-    ::
-
-        class Chat(Hub):
-            @on("sendMessage")
-            async def send_message(self, ctx: Context, text: str) -> None: ...
-
-        app = UpstreamApp(Chat("chat"))
-
-    One instance serves all calls: keep nothing of a caller on ``self``.
-    """
-
-    def mark(function: F) -> F:
-        setattr(function, _MARK, {"event": event, **options})
-        return function
-
-    return mark
-
-
-def _marked(kind: type) -> list[tuple[str, dict[str, Any]]]:
-    """The methods of a class that ``on`` has marked, in the order they are written."""
-    names = dict.fromkeys(name for base in reversed(kind.__mro__) for name in vars(base))
-    return [(name, mark) for name in names if (mark := getattr(getattr(kind, name, None), _MARK, None))]
+M = TypeVar("M", bound=ErrorMap)
 
 
 class Connector(Protocol):
@@ -95,24 +62,25 @@ class Hub:
         check_name("hub", name[:-1] if self.is_family else name)
         self.name = name
         self.connection = connection
-        self.negotiator: Negotiator | None = None
-        self.negotiator_needs: dict[str, Need] = {}
+        self.negotiator: Dependency | None = None
         self._handlers: dict[tuple[str, str], Handler] = {}
         self._catch_alls: list[tuple[str, Handler]] = []  # longest prefix first
-        self._errors: ErrorMap = {}
+        self.error_maps = ErrorMaps()
         self.filters: list[Filter] = []
         self._apps: weakref.WeakSet[Connector] = weakref.WeakSet()
         self._from_environment: ServiceClient | None = None
-        for function, mark in _marked(type(self)):
-            self.on(**mark)(getattr(self, function))
+        for method, event, options in marked_methods(type(self)):
+            self.on(event, **options)(getattr(self, method))
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        for name, _ in _marked(cls):
-            if hasattr(Hub, name) or name in _INSTANCE_NAMES:
-                raise RegistrationError(
-                    f"{cls.__qualname__}.{name} hides Hub.{name}: give the method another name; its event is in @on"
-                )
+        own = {*dir(Hub), *vars(Hub("hub"))}
+        for base in cls.__mro__[: cls.__mro__.index(Hub)]:
+            for name in vars(base):
+                if name in own and not name.startswith("__"):
+                    raise RegistrationError(
+                        f"{base.__qualname__}.{name} hides Hub.{name}: give it another name; the event is in @on"
+                    )
 
     def __repr__(self) -> str:
         return f"<Hub {self.name!r} with {len(self.handlers)} handlers>"
@@ -142,22 +110,7 @@ class Hub:
             RegistrationError: (hub, category, event) has a handler already, or the signature cannot be served, or
                 ``require`` is no plain function.
         """
-        if require is not None and (not callable(require) or inspect.iscoroutinefunction(require)):
-            raise RegistrationError(f"hub {self.name!r}: require= takes a plain function of the context")
-        if category is None:
-            category = CONNECTIONS if event.lower() in (CONNECTED, DISCONNECTED) else MESSAGES
-        if timeout is not None and not timeout > 0:
-            raise RegistrationError(f"hub {self.name!r}: timeout= is more than 0 seconds, or None")
-        if not event:
-            raise RegistrationError(f"hub {self.name!r}: an event needs a name")
-        if category not in (CONNECTIONS, MESSAGES):
-            raise RegistrationError(
-                f"hub {self.name!r}: category {category!r} is none of connections and messages"
-            )
-        if category == CONNECTIONS and event.lower() not in (CONNECTED, DISCONNECTED):
-            raise RegistrationError(
-                f"hub {self.name!r}: connections has connected and disconnected, not {event!r}"
-            )
+        category = check_options(self.name, event, category, require=require, timeout=timeout)
 
         def register(function: F) -> F:
             handler = Handler(
@@ -167,7 +120,6 @@ class Hub:
                 require=require,
                 timeout=timeout,
                 cancel_on_disconnect=cancel_on_disconnect,
-                errors=self._errors,
             )
             self._add(handler)
             return function
@@ -181,28 +133,25 @@ class Hub:
         dependencies, runs the handler and gives its result; what the filter returns is the result.
 
         Raises:
-            RegistrationError: it is no async function.
+            RegistrationError: it is no async function of two parameters.
         """
-        is_async: bool = inspect.iscoroutinefunction(function)
-        if not is_async:
-            raise RegistrationError(f"hub {self.name!r}: a filter is an async function of (ctx, call_next)")
+        check_filter(function)
         self.filters.append(function)
         return function
 
     def errors(self, *kinds: type[Exception]) -> Callable[[M], M]:
-        """Say what callers are told of these exceptions: the function gets one, and gives a text or a HubError.
+        """Say what callers are told of these exceptions: the function gets one, and gives a text or another error.
+
+        The map of the most specific class counts. ``HubError`` is told as it is unless it is mapped itself.
 
         Raises:
-            RegistrationError: no exceptions, or ones that are mapped already.
+            RegistrationError: no exceptions, or ones that are mapped already, or no plain function.
         """
-        for kind in kinds:
-            if kind in self._errors:
-                raise RegistrationError(f"hub {self.name!r}: {kind.__name__} is mapped already")
-        if not kinds:
+        if not kinds or not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
             raise RegistrationError(f"hub {self.name!r}: say which exceptions: @hub.errors(SomeError)")
 
         def register(function: M) -> M:
-            self._errors.update(dict.fromkeys(kinds, function))
+            self.error_maps.add(kinds, function)
             return function
 
         return register
@@ -218,9 +167,11 @@ class Hub:
             RegistrationError: the hub has one already, or a parameter of it can never be filled.
         """
         if self.negotiator is not None:
-            raise RegistrationError(f"hub {self.name!r} has a negotiate function already")
-        self.negotiator = function
-        self.negotiator_needs = needs_of(function, where=f"hub {self.name!r}")
+            raise RegistrationError(
+                f"hub {self.name!r} has a negotiate function already: "
+                f"{shown(self.negotiator.function)} and {shown(function)}"
+            )
+        self.negotiator = read_negotiator(function, where=f"negotiate of hub {self.name!r}")
         return function
 
     def _add(self, handler: Handler) -> None:

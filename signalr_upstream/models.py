@@ -1,15 +1,20 @@
-"""Classes with ``model_validate`` and ``model_dump``, pydantic's for one, as arguments and results. It is not imported.
+"""Classes with ``model_validate`` and ``model_dump``, pydantic's, as arguments and results. It is not imported.
 
-They are handed what msgspec has decoded, and give what it encodes.
+They are handed what msgspec has decoded, and give what it encodes: what pydantic would write as JSON, by alias, so that
+what goes out can come in again.
 """
 
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-MAX_PROBLEMS = 3
+MAX_PROBLEMS: Final = 3
 """Problems of one argument that its error names."""
+
+# How pydantic's own texts begin that say what is expected. Others, those of validators for one, may hold the input.
+_HARMLESS = re.compile(r"(\w+ ){1,2}should |Field required$|Extra inputs are not permitted$")
 
 
 def is_model(kind: type) -> bool:
@@ -22,9 +27,12 @@ def validate(kind: type, value: Any) -> Any:
 
     Raises:
         msgspec.ValidationError: the value does not fit; the text names members and what is expected, not the value.
+        Exception: whatever else a validator raises, ``HubError`` for one.
     """
-    if kind is object:
-        return value
+    if not is_model(kind):
+        if isinstance(value, kind):
+            return value  # `object`, which everything is
+        raise msgspec.ValidationError(f"Expected {kind.__name__}")
     try:
         return kind.model_validate(value)  # type: ignore[attr-defined]  # see is_model
     except ValueError as error:
@@ -32,34 +40,27 @@ def validate(kind: type, value: Any) -> Any:
 
 
 def enc_hook_with(own: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
-    """``dump``, and for what is no model the user's hook."""
-    if own is None:
-        return dump
+    """A msgspec ``enc_hook`` that writes models, and leaves the rest to ``own``."""
 
     def hook(value: Any) -> Any:
-        return value.model_dump() if is_model(type(value)) else own(value)
+        if is_model(type(value)):
+            return value.model_dump(mode="json", by_alias=True)
+        if own is None:
+            raise TypeError(f"Encoding objects of type {type(value).__qualname__} is unsupported")
+        return own(value)
 
     return hook
 
 
-def dump(value: Any) -> Any:
-    """A msgspec ``enc_hook``.
-
-    Raises:
-        NotImplementedError: it is no such object.
-    """
-    if is_model(type(value)):
-        return value.model_dump()
-    raise NotImplementedError(f"{type(value).__qualname__} cannot be encoded")
-
-
 def _problems(error: ValueError) -> str:
-    # pydantic's own messages hold no input; its rendering of the whole error does.
     errors = getattr(error, "errors", None)
     if not callable(errors):
         return ""
-    found = [
-        f"{'.'.join(str(part) for part in problem['loc']) or 'value'}: {problem['msg']}"
-        for problem in errors()[:MAX_PROBLEMS]
-    ]
+    found = [_problem(problem) for problem in errors()[:MAX_PROBLEMS]]
     return f" ({'; '.join(found)})"
+
+
+def _problem(problem: dict[str, Any]) -> str:
+    place = ".".join(str(part) for part in problem["loc"]) or "value"
+    text: str = problem["msg"]
+    return f"{place}: {text if _HARMLESS.match(text) else 'not accepted'}"

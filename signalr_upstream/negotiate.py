@@ -4,10 +4,8 @@ SignalR clients ask the app first; the answer sends them on to the service with 
 also for browsers of other origins, which get to see only answers with CORS headers.
 """
 
-import inspect
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -17,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from .claims import Identity
-from .depends import Injection, Overrides
+from .depends import Dependency, Injection, Overrides
 from .errors import (
     ConfigurationError,
     ConnectionStringError,
@@ -32,6 +30,8 @@ from .threads import Threads
 
 logger = logging.getLogger("signalr_upstream")
 
+_DOUBLED = "/negotiate/negotiate"
+
 
 class Negotiate:
     """The ASGI endpoint behind ``/{hub}/negotiate``."""
@@ -40,7 +40,7 @@ class Negotiate:
         self._app = app
         self._find_hub = find_hub
         self._overrides = overrides
-        self._threads = Threads(left_behind=lambda: None, ended_late=lambda: None)
+        self._threads = Threads()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -56,6 +56,11 @@ class Negotiate:
     async def _answer(self, request: Request) -> Response:
         name: str = request.path_params["hub"]
         hub = self._find_hub(name)
+        if request.scope["path"].endswith(f"/{name}{_DOUBLED}"):
+            return _problem(
+                404,
+                f'the client adds /negotiate itself: build it with withUrl(".../{name}"), without /negotiate',
+            )
         if request.method != "POST":
             return _problem(405, "negotiate is POST", allow="POST, OPTIONS")
         if hub is None:
@@ -65,7 +70,7 @@ class Negotiate:
                 404, f"hub {hub.name!r} has no negotiate function: register one with @hub.negotiate"
             )
         try:
-            identity = await self._identity(hub, request)
+            identity = await self._identity(hub.negotiator, request)
             access = await self._app.client_access(hub, identity, name=name)
         except HubError as error:
             return _problem(403, str(error))
@@ -84,28 +89,23 @@ class Negotiate:
             return _problem(500, "the negotiate function failed; its log says why")
         return Response(access.encode(), media_type="application/json")
 
-    async def _identity(self, hub: Hub, request: Request) -> Identity:
+    async def _identity(self, negotiator: Dependency, request: Request) -> Identity:
         async with Injection(
             context=None, request=lambda: request, threads=self._threads, overrides=self._overrides
         ) as injection:
-            values = await injection.fill(hub.negotiator_needs)
-            negotiator: Any = hub.negotiator
-            if inspect.iscoroutinefunction(negotiator):
-                identity = await negotiator(**values)
-            else:
-                identity = await self._threads.run(negotiator, **values)
+            identity = await injection.value(negotiator)
         if not isinstance(identity, Identity):
             raise TypeError(f"a negotiate function returns an Identity, not {type(identity).__name__}")
         return identity
 
 
-def negotiate_route(
+def negotiate_routes(
     app: Connector,
     find_hub: Callable[[str], Hub | None],
     cors_origins: Sequence[str],
     overrides: Overrides,
-) -> Route:
-    """The route of negotiate, with CORS for these origins.
+) -> list[Route]:
+    """The routes of negotiate, with CORS for these origins.
 
     Raises:
         ConfigurationError: ``*`` among the origins. SignalR clients send credentials, for which browsers refuse ``*``.
@@ -122,7 +122,7 @@ def negotiate_route(
         allow_credentials=True,
         max_age=3600,
     )
-    return Route("/{hub}/negotiate", endpoint)
+    return [Route("/{hub}/negotiate", endpoint), Route("/{hub}" + _DOUBLED, endpoint)]
 
 
 def _problem(status: int, detail: str, **headers: str) -> Response:

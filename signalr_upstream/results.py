@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from .errors import ClientInvocationError, ProtocolError, ResultError
+from .models import validate
 from .protocol.handshake import PROTOCOLS
 from .protocol.messages import NO_RESULT, Completion
 from .transport import Answer
@@ -40,7 +41,7 @@ def result_of(answer: Answer, result_type: Any) -> Any:
             binary = not answer.body.startswith(b"{")
             raw = _completed(answer.body, binary=binary)
         decode = msgspec.msgpack.decode if binary else msgspec.json.decode
-        return decode(raw, type=result_type)
+        return decode(raw, type=result_type, dec_hook=validate)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ProtocolError) as error:
         # msgspec names the place and the types, not the value.
         said = f": {error}" if isinstance(error, msgspec.ValidationError) else ""

@@ -14,7 +14,7 @@ from starlette.types import Scope
 from .context import Service
 from .errors import MediaTypeError, NoHandlerError, UpstreamError
 from .handler import Handler
-from .hub import Filter, Hub
+from .hub import Hub
 from .protocol.path import PathPattern
 from .protocol.upstream import (
     CATEGORY,
@@ -30,6 +30,7 @@ from .protocol.upstream import (
     MESSAGES,
     decode_header,
 )
+from .registering import ErrorMaps, Filter, check_filter
 
 logger = logging.getLogger("signalr_upstream")
 
@@ -48,6 +49,7 @@ class Route(Struct, frozen=True):
         handler: None for what nobody handles.
         binary: whether the body is MessagePack.
         filters: what runs around the handler, the outermost first.
+        errors: what its caller is told of exceptions.
     """
 
     hub: str
@@ -57,7 +59,8 @@ class Route(Struct, frozen=True):
     handler: Handler | None
     is_known_hub: bool
     binary: bool
-    filters: tuple[Filter, ...] = ()
+    filters: tuple[Filter, ...]
+    errors: ErrorMaps
 
     @property
     def is_connection_event(self) -> bool:
@@ -82,8 +85,10 @@ class Routes:
         service_of: Callable[[Hub | None], Service],
         path: PathPattern | None,
         application: str,
-        filters: Sequence[Filter] = (),
+        filters: Sequence[Filter],
     ) -> None:
+        for function in filters:
+            check_filter(function)
         # The most specific comes first: a plain name, then families by the length of their prefix.
         self._hubs = sorted(hubs, key=lambda hub: (hub.is_family, -len(hub.name)))
         self._service_of = service_of
@@ -132,6 +137,7 @@ class Routes:
             is_known_hub=found is not None,
             binary=handler is not None and _is_msgpack(headers, category.lower()),
             filters=(*self._filters, *found.filters) if found else (),
+            errors=found.error_maps if found else ErrorMaps(),
         )
         if handler is not None and len(self._known) < MAX_ROUTES:
             spelling = _spelling(scope, headers)

@@ -1,49 +1,31 @@
-"""A handler is run: filters around it, its arguments bound, its dependencies asked, its time limited.
+"""A handler is run: filters around it, its arguments bound, its dependencies asked, its result encoded, its time
+limited.
 
 What most handlers have none of costs nothing: a plain one is called with its arguments and no more.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
-from msgspec import Raw, Struct
+from msgspec import Raw
 from starlette.types import Receive
 
 from .context import Context
 from .depends import Injection, Overrides
 from .handler import Handler
-from .hub import Filter
+from .protocol.upstream import ResultEncoder
+from .routing import Route
 from .threads import Threads
 from .time_limit import TimeLimits
 
 WATCH_AFTER: Final = 0.25
 """Seconds a handler runs before its caller is watched: most have ended by then."""
 
-Encode = Callable[[Any], bytes]
-
 
 class CallerGone(Exception):  # noqa: N818 - what happened, not whose fault it is
     """The caller hung up, and its handler was cancelled for it."""
-
-
-class Task(Struct, frozen=True):
-    """One call, ready for its handler.
-
-    Attributes:
-        arguments: None for connected and disconnected.
-        encode: makes the answer of the result; the dependencies end after it. None: nobody waits for one.
-        receive: tells when the caller hangs up.
-    """
-
-    handler: Handler
-    filters: Sequence[Filter]
-    context: Context
-    arguments: Raw | None
-    binary: bool
-    encode: Encode | None
-    receive: Receive
 
 
 class Runner:
@@ -53,96 +35,114 @@ class Runner:
         timeout: seconds for a handler that has no limit of its own.
         threads: where plain functions run.
         overrides: dependencies that are replaced.
+        enc_hook: makes something msgspec can encode out of what it cannot.
     """
 
-    def __init__(self, *, timeout: float, threads: Threads, overrides: Overrides) -> None:
+    def __init__(
+        self,
+        *,
+        timeout: float,
+        threads: Threads,
+        overrides: Overrides,
+        enc_hook: Callable[[Any], Any] | None,
+    ) -> None:
         self.time_limits = TimeLimits()
         self._timeout = timeout
         self._threads = threads
         self._overrides = overrides
+        self._encode_result = ResultEncoder(enc_hook).encode
 
-    async def run(self, task: Task) -> bytes:
-        """The encoded answer.
+    async def run(
+        self, handler: Handler, route: Route, context: Context, arguments: Raw | None, receive: Receive
+    ) -> bytes:
+        """The encoded answer; empty if nobody waits for one.
+
+        Args:
+            arguments: None for connected and disconnected.
+            receive: tells when the caller hangs up.
 
         Raises:
             TimeLimitPassed: it took too long.
             CallerGone: the handler wanted to be cancelled with its caller.
             Exception: whatever the handler, a filter, a dependency or the encoder raises.
         """
-        handler = task.handler
         limit = handler.timeout or self._timeout
         try:
-            if task.filters or handler.binding.needs or handler.cancel_on_disconnect:
-                work: Awaitable[bytes] = self._whole(task)
-                if handler.cancel_on_disconnect:
-                    work = _watched(work, task.receive)
-                return await self.time_limits.within(limit, work)
-            args, kwargs = self._bind(task)
-            if handler.binding.is_async:
-                running: Awaitable[Any] = handler.function(*args, **kwargs)
-            else:
-                running = self._threads.run(handler.function, *args, **kwargs)
-            result = await self.time_limits.within(limit, running)
-            return b"" if task.encode is None else task.encode(result)
+            if handler.is_plain and not route.filters:
+                args, kwargs = _bind(handler, route, context, arguments)
+                running: Awaitable[Any] = (
+                    handler.function(*args, **kwargs)
+                    if handler.binding.is_async
+                    else self._threads.run(handler.function, *args, **kwargs)
+                )
+                return self._encode(context, route, await self.time_limits.within(limit, running))
+            work: Awaitable[bytes] = self._whole(handler, route, context, arguments)
+            if handler.cancel_on_disconnect:
+                work = _watched(work, receive)
+            return await self.time_limits.within(limit, work)
         except asyncio.CancelledError as error:
             current = asyncio.current_task()
             if current is None or current.cancelling():
                 raise  # the server ends this call
             raise RuntimeError("the handler awaited what was cancelled") from error
 
-    def _bind(self, task: Task) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        binding = task.handler.binding
-        if task.arguments is None:
-            return binding.call_without_arguments(task.context)
-        return binding.bind(task.context, task.arguments, binary=task.binary)
+    def _encode(self, context: Context, route: Route, result: Any) -> bytes:
+        if context.invocation_id is None:
+            return b""
+        return self._encode_result(context.invocation_id, result, binary=route.binary)
 
-    async def _whole(self, task: Task) -> bytes:
-        context = task.context
+    async def _whole(self, handler: Handler, route: Route, context: Context, arguments: Raw | None) -> bytes:
         async with Injection(
             context=context,
             request=lambda: context.request,
             threads=self._threads,
             overrides=self._overrides,
         ) as injection:
-            result = await self._filtered(task, injection, 0)
-            return b"" if task.encode is None else task.encode(result)
 
-    async def _filtered(self, task: Task, injection: Injection, passed: int) -> Any:
-        """The result behind the filters from number ``passed`` on."""
-        if passed < len(task.filters):
-            call_next = partial(self._filtered, task, injection, passed + 1)
-            return await task.filters[passed](task.context, call_next)
-        handler = task.handler
-        args, kwargs = self._bind(task)
-        if handler.binding.needs:
-            injected = await injection.fill(handler.binding.needs)
-            args, kwargs = handler.binding.place_injected(args, kwargs, injected)
-        if handler.binding.is_async:
-            return await handler.function(*args, **kwargs)
-        return await self._threads.run(handler.function, *args, **kwargs)
+            async def call() -> Any:
+                args, kwargs = _bind(handler, route, context, arguments)
+                needs = handler.binding.needs
+                if needs:
+                    args, kwargs = handler.binding.place_injected(args, kwargs, await injection.fill(needs))
+                if handler.binding.is_async:
+                    return await handler.function(*args, **kwargs)
+                return await self._threads.run(handler.function, *args, **kwargs)
+
+            call_next: Callable[[], Awaitable[Any]] = call
+            for one in reversed(route.filters):
+                call_next = partial(one, context, call_next)
+            # The dependencies end behind the encoding, so that what they end is still there for it.
+            return self._encode(context, route, await call_next())
+
+
+def _bind(
+    handler: Handler, route: Route, context: Context, arguments: Raw | None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if arguments is None:
+        return handler.binding.call_without_arguments(context)
+    return handler.binding.bind(context, arguments, binary=route.binary)
 
 
 async def _watched(work: Awaitable[bytes], receive: Receive) -> bytes:
     """``work``, cancelled when the caller hangs up."""
-    task = asyncio.ensure_future(work)
+    running = [asyncio.ensure_future(work)]
     try:
-        done, _ = await asyncio.wait([task], timeout=WATCH_AFTER)
-        if done:
-            return task.result()
-        gone = asyncio.ensure_future(_disconnected(receive))
-        try:
-            await asyncio.wait([task, gone], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
-        if not task.done():
+        done, _ = await asyncio.wait(running, timeout=WATCH_AFTER)
+        if not done:
+            gone = asyncio.ensure_future(_disconnected(receive))
+            await asyncio.wait([*running, gone], return_when=asyncio.FIRST_COMPLETED)
+            running.append(gone)
+        if not running[0].done():
             raise CallerGone
-        return task.result()
+        return running[0].result()
     finally:
-        if not task.done():
+        for task in running:
             task.cancel()
-            await asyncio.wait([task])
+        # Waits for their ends, and takes what they end with.
+        await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _disconnected(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> bytes:
     while (await receive())["type"] != "http.disconnect":
         pass
+    return b""

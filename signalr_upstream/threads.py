@@ -19,7 +19,12 @@ class Threads:
         ended_late: called when such a thread has ended.
     """
 
-    def __init__(self, *, left_behind: Callable[[], None], ended_late: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        left_behind: Callable[[], None] = lambda: None,
+        ended_late: Callable[[], None] = lambda: None,
+    ) -> None:
         self._left_behind = left_behind
         self._ended_late = ended_late
 
