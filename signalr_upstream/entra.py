@@ -89,20 +89,21 @@ class Renewed(Generic[V]):
     def _start(self) -> "asyncio.Task[Lasting[V]]":
         loop = asyncio.get_running_loop()
         task = self._fetching.get(loop)
-        if task is None or task.done():
+        if task is None:
             task = self._fetching[loop] = loop.create_task(self._renew())
-            task.add_done_callback(_look_at)
+            task.add_done_callback(self._fetched)
         return task
+
+    def _fetched(self, task: "asyncio.Task[Lasting[V]]") -> None:
+        # A task refers to its loop, which would otherwise live as long as this.
+        self._fetching.pop(task.get_loop(), None)
+        # What failed in the background is said in the log; who waits for it is told as well.
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.warning("%s", error)
 
     async def _renew(self) -> Lasting[V]:
         self._current = found = await self._fetch()
         return found
-
-
-def _look_at(task: "asyncio.Task[Any]") -> None:
-    """A fetch in the background that failed is said in the log; who waits for one is told as well."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.warning("%s", error)
 
 
 class EntraToken(Renewed[str]):
