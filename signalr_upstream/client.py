@@ -271,3 +271,6 @@ class HubClient:
 
 class _Token(msgspec.Struct):
     token: str
+
+    def __repr__(self) -> str:
+        return "<token redacted>"

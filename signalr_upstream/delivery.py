@@ -50,6 +50,9 @@ class Request(Struct, frozen=True):
     idempotent: bool = False
     names: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Request {self.operation.name}>"
+
 
 class Delivery:
     """Makes the REST calls of one client.

@@ -46,6 +46,9 @@ class Lasting(Struct, Generic[V], frozen=True):
     value: V
     ends: float
 
+    def __repr__(self) -> str:
+        return f"Lasting(<redacted>, ends={self.ends})"
+
 
 class Renewed(Generic[V]):
     """A value that has to be fetched anew from time to time.
