@@ -1,7 +1,7 @@
 """Which transport carries a request: the direct one, or httpx where a proxy applies to the host."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -19,7 +19,7 @@ class DefaultTransport:
         self._proxied: Transport | None = None
         self._choices: dict[str, Transport] = {}  # by base
 
-    async def request(
+    def request(
         self,
         method: str,
         base: str,
@@ -28,10 +28,10 @@ class DefaultTransport:
         body: bytes,
         *,
         timeout: float,
-    ) -> Answer:
+    ) -> Awaitable[Answer]:
         """See ``Transport.request``."""
         chosen = self._choices.get(base) or self._choose(base)
-        return await chosen.request(method, base, target, headers, body, timeout=timeout)
+        return chosen.request(method, base, target, headers, body, timeout=timeout)
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""

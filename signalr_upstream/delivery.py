@@ -84,8 +84,7 @@ class Delivery:
         Args:
             timeout: seconds for one attempt, and then for all; None for those of this client.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + (timeout or self._total_timeout)
+        started = time.monotonic()
         each = timeout or self._timeout
         try:
             return await self._attempt(endpoint, request, each)
@@ -98,11 +97,12 @@ class Delivery:
             if not may_repeat(error, idempotent=request.idempotent):
                 raise
             first = error
+        left = started + (timeout or self._total_timeout) - time.monotonic()
         return await repeat(
             first,
             lambda left: self._attempt(endpoint, request, min(each, left)),
             idempotent=request.idempotent,
-            deadline=deadline,
+            deadline=asyncio.get_running_loop().time() + left,
         )
 
     async def make_all(self, calls: Sequence[tuple[Endpoint, Request]]) -> list[Answer | ServiceError]:

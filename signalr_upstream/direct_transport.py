@@ -7,7 +7,7 @@ wanted there is ``httpx_transport``; ``default_transport`` chooses.
 import asyncio
 import functools
 import ssl
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -29,7 +29,29 @@ class DirectTransport:
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self._pools = LoopBound(lambda: _Pools(tls))
 
-    async def request(
+    def request(
+        self,
+        method: str,
+        base: str,
+        target: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        *,
+        timeout: float,
+    ) -> Awaitable[Answer]:
+        """See ``Transport.request``."""
+        pools = self._pools.present()
+        if pools is None:
+            return self._first_request(method, base, target, headers, body, timeout=timeout)
+        pool, start, fixed = pools.of(base)
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
+            raise ValueError("a header holds a line break")
+        length = f"Content-Length: {len(body)}\r\n" if body or method in _WITH_LENGTH else ""
+        head = f"{method} {start}{target}{fixed}{lines}{length}\r\n"
+        return pool.request(head.encode("latin-1") + body, is_head=method == "HEAD", timeout=timeout)
+
+    async def _first_request(
         self,
         method: str,
         base: str,
@@ -39,15 +61,8 @@ class DirectTransport:
         *,
         timeout: float,
     ) -> Answer:
-        """See ``Transport.request``."""
-        pools = self._pools.present() or await self._pools.get()
-        pool, start, fixed = pools.of(base)
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-        if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
-            raise ValueError("a header holds a line break")
-        length = f"Content-Length: {len(body)}\r\n" if body or method in _WITH_LENGTH else ""
-        head = f"{method} {start}{target}{fixed}{lines}{length}\r\n"
-        return await pool.request(head.encode("latin-1") + body, is_head=method == "HEAD", timeout=timeout)
+        await self._pools.get()
+        return await self.request(method, base, target, headers, body, timeout=timeout)
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""

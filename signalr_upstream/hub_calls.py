@@ -1,6 +1,6 @@
 """The REST calls of one hub: to which endpoints each goes, and what their answers mean together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from .connection_string import Endpoint
@@ -77,7 +77,7 @@ class HubCalls:
             operation, path, parameters, body, content_type, idempotent or operation.idempotent, names
         )
 
-    async def send(self, request: Request) -> None:
+    def send(self, request: Request) -> Awaitable[object]:
         """Make one send, at every endpoint concerned.
 
         Raises:
@@ -86,9 +86,8 @@ class HubCalls:
         """
         endpoints = self.concerned(request)
         if len(endpoints) == 1:
-            await self._delivery.make(endpoints[0], request)
-        else:
-            await self.send_all({"": request})
+            return self._delivery.make(endpoints[0], request)
+        return self.send_all({"": request})
 
     async def send_all(self, requests: Mapping[str, Request]) -> None:
         """Make several sends at a time; all are waited for.

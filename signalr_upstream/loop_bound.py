@@ -33,11 +33,19 @@ class LoopBound(Generic[C]):
         self._values: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Guarded[C]] = (
             weakref.WeakKeyDictionary()
         )
+        # The last one that was asked for, nearly always the only one: looking into the others takes longer.
+        self._last: tuple[weakref.ref[asyncio.AbstractEventLoop], C] | None = None
 
     def present(self) -> C | None:
         """The value of the running loop, if there is one already."""
-        guarded = self._values.get(asyncio.get_running_loop())
-        return None if guarded is None else guarded.value
+        loop, last = asyncio.get_running_loop(), self._last
+        if last is not None and last[0]() is loop:
+            return last[1]
+        guarded = self._values.get(loop)
+        if guarded is None:
+            return None
+        self._last = (weakref.ref(loop), guarded.value)
+        return guarded.value
 
     async def get(self) -> C:
         """The value of the running loop."""
@@ -59,6 +67,7 @@ class LoopBound(Generic[C]):
 
     async def aclose(self) -> None:
         """Close the value of the running loop. Those of other loops close when their loops shut down."""
+        self._last = None
         guarded = self._values.pop(asyncio.get_running_loop(), None)
         if guarded is not None:
             await guarded.guard.aclose()

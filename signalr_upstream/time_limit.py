@@ -18,14 +18,25 @@ class TimeLimitPassed(Exception):  # noqa: N818 - what happened, not whose fault
     """The limit passed; the coroutine was cancelled."""
 
 
+TICK = 0.1
+"""Seconds between looks at the clock: how late a limit may be noticed. One timer serves all that is running."""
+
+
 class TimeLimits:
     """The running time limits of one app, so that a shutdown can end them all."""
 
     def __init__(self) -> None:
-        self._timers: set[asyncio.Timeout] = set()
+        self._running: set[_Limit] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the timer
+
+    @property
+    def running(self) -> int:
+        """How many limits are running."""
+        return len(self._running)
 
     def within(self, seconds: float, awaitable: Awaitable[T]) -> Awaitable[T]:
-        """Await ``awaitable`` for at most ``seconds``.
+        """Await ``awaitable`` for at most ``seconds``, or up to a tenth of a second more.
 
         Raises:
             TimeLimitPassed: it took longer, or ``expire_all`` was called.
@@ -36,9 +47,8 @@ class TimeLimits:
 
     def expire_all(self) -> None:
         """Let every limit that is running pass now."""
-        for timer in list(self._timers):
-            if not timer.expired():  # its coroutine may take a while to end
-                timer.reschedule(asyncio.get_running_loop().time())
+        for limit in self._running:
+            limit.pass_now()
 
     @types.coroutine
     def _step(self, seconds: float, coroutine: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
@@ -49,14 +59,53 @@ class TimeLimits:
         return (yield from self._limited(seconds, Stepped(coroutine, awaited)).__await__())
 
     async def _limited(self, seconds: float, awaitable: Awaitable[T]) -> T:
-        timer = asyncio.timeout(seconds)
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine that waits runs in a task
+        limit = _Limit(task, loop.time() + seconds)
+        self._running.add(limit)
+        if self._timer is None or self._loop is not loop:
+            self._loop = loop
+            self._timer = loop.call_later(min(seconds, TICK), self._tick, loop)
         try:
-            async with timer:
-                self._timers.add(timer)
-                return await awaitable
-        except TimeoutError as error:
-            if timer.expired():
+            return await awaitable
+        except asyncio.CancelledError as error:
+            # Ours alone: who cancels the task besides wants it to end.
+            if limit.take_back() and task.cancelling() <= limit.cancelling:
                 raise TimeLimitPassed from error
             raise
         finally:
-            self._timers.discard(timer)
+            limit.take_back()
+            self._running.discard(limit)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for limit in self._running:
+            if now >= limit.deadline:
+                limit.pass_now()
+        self._timer = loop.call_later(TICK, self._tick, loop) if self._running else None
+
+
+class _Limit:
+    """One running limit of one task."""
+
+    __slots__ = ("cancelling", "cancels", "deadline", "passed", "task")
+
+    def __init__(self, task: "asyncio.Task[Any]", deadline: float) -> None:
+        self.task = task
+        self.deadline = deadline
+        self.cancelling = task.cancelling()
+        self.passed = self.cancels = False
+
+    def pass_now(self) -> None:
+        if not self.passed:  # its coroutine may take a while to end
+            self.passed = self.cancels = True
+            self.task.cancel()
+
+    def take_back(self) -> bool:
+        """The cancellation has done its work, or came too late: whether there was one."""
+        if self.cancels:
+            self.cancels = False
+            self.task.uncancel()
+            return True
+        return False

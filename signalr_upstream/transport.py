@@ -3,7 +3,7 @@
 A transport moves bytes. What a status means is the client's business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -33,7 +33,7 @@ class Answer(Struct, frozen=True):
 class Transport(Protocol):
     """One request, one answer."""
 
-    async def request(
+    def request(
         self,
         method: str,
         base: str,
@@ -42,7 +42,7 @@ class Transport(Protocol):
         body: bytes,
         *,
         timeout: float,
-    ) -> Answer:
+    ) -> Awaitable[Answer]:
         """Send one request and read the answer, whatever its status.
 
         Args:

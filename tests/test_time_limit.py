@@ -14,7 +14,7 @@ async def test_what_never_waits_gives_its_result_without_a_timer() -> None:
     limits = TimeLimits()
 
     async def work() -> int:
-        assert not limits._timers
+        assert not limits.running
         return 5
 
     assert await limits.within(0, work()) == 5
@@ -45,7 +45,7 @@ async def test_what_waits_gets_its_values_and_its_exceptions() -> None:
 
     limits = TimeLimits()
     assert await limits.within(10, work()) == [5, ("x",)]
-    assert not limits._timers
+    assert not limits.running
 
 
 async def test_any_awaitable_can_be_limited() -> None:
@@ -74,7 +74,7 @@ async def test_what_takes_too_long_is_cancelled_where_it_waits() -> None:
         await limits.within(0.01, work())
 
     assert seen == ["cancelled"]
-    assert not limits._timers
+    assert not limits.running
     task = asyncio.current_task()
     assert task is not None
     assert not task.cancelling()
@@ -128,7 +128,7 @@ async def test_the_cancellation_of_the_task_goes_through() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not limits._timers
+    assert not limits.running
 
 
 async def test_expire_all_ends_every_limit_that_runs_and_no_later_one() -> None:

@@ -4,6 +4,7 @@ What a worker process needs is in ``Serving``, which can be pickled; the app its
 it is served.
 """
 
+import gc
 import logging
 import math
 import os
@@ -24,6 +25,10 @@ from ..connection_string import is_loopback
 from ..errors import ConfigurationError
 from .draining import LAST_ANSWERS, LINGER, DrainingServer
 from .logs import log_config
+
+NEW_OBJECTS = 10_000
+"""Objects between two runs of the garbage collector's first generation: calls under way hold thousands, and Python's
+700 would look through them many times before one ends."""
 
 _logger = logging.getLogger(__name__)
 
@@ -128,6 +133,10 @@ def serve(serving: Serving, sockets: list[socket.socket] | None = None, *, paren
         for instance in UpstreamApp.instances():
             instance.expire_calls()
 
+    # What was imported stays: the garbage collector need not look through it again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(NEW_OBJECTS)
     server = DrainingServer(
         _uvicorn_config(serving, entry),
         drain_delay=serving.drain_delay,
