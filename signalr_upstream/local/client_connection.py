@@ -131,7 +131,7 @@ class ClientConnection:
             return
         now = self._clock.time()
         if self.session.direct(now):
-            self._journal.sent(self.connection_id, data, binary=protocol.binary)
+            self._journal.sent(self.connection_id, data, binary=protocol.binary, now=now)
             self.transport.send(data, binary=protocol.binary)
         else:
             self._perform(self.session.deliver(data, now))

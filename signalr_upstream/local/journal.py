@@ -321,9 +321,15 @@ class Journal:
         """A client has sent ``data``."""
         self._frame("received", connection_id, data, binary=binary)
 
-    def sent(self, connection_id: str, data: bytes, *, binary: bool) -> None:
-        """``data`` has been written to a client."""
-        self._frame("sent", connection_id, data, binary=binary)
+    def sent(self, connection_id: str, data: bytes, *, binary: bool, now: float | None = None) -> None:
+        """``data`` has been written to a client, ``now`` if the time is known. A broadcast is noted once a client."""
+        size = len(data)
+        if now is None or size > self._max_kept:
+            self._frame("sent", connection_id, data, binary=binary)
+            return
+        self._frames.add(Frame(next(self._numbers), now, "sent", connection_id, data, binary, size), size)
+        if self._watchers:
+            self.wake()
 
     def closed(self, connection_id: str, error: str | None = None) -> None:
         """A client's transport has ended."""

@@ -49,7 +49,12 @@ class WebSocketTransport:
     def send(self, data: bytes, *, binary: bool) -> None:
         """Write ``data`` as one message."""
         socket = self._socket
-        if socket is not None and self._writer.free and _takes_more(socket):
+        if (
+            socket is not None
+            and self._writer.free
+            and not socket.is_closing()
+            and not socket.get_write_buffer_size()
+        ):
             socket.write((_binary_frames if binary else _text_frames).frame(data))
         elif binary:
             self._writer.write({"type": "websocket.send", "bytes": data}, len(data))
@@ -80,10 +85,6 @@ class WebSocketTransport:
             text = message.get("text")
             connection.receive(message["bytes"] if text is None else text.encode())
             await connection.readable.wait()
-
-
-def _takes_more(socket: asyncio.Transport) -> bool:
-    return not (socket.is_closing() or socket.get_write_buffer_size())
 
 
 class _Frames:
