@@ -1,6 +1,8 @@
 """A real server on loopback that does what its script says, over plain sockets or TLS."""
 
 import asyncio
+import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -130,6 +132,20 @@ async def misbehaving(
         behaviour.released.set()
         server.close()
         await behaviour.stop()
+
+
+def port_free_on(*hosts: str) -> int:
+    """A port that is free on all of them just now: others may have taken it on one."""
+    while True:
+        with contextlib.ExitStack() as probes:
+            port = 0
+            try:
+                for host in hosts:
+                    probe = probes.enter_context(socket.create_server((host, port)))
+                    port = probe.getsockname()[1]
+            except OSError:
+                continue
+            return int(port)
 
 
 # ---- acts ----

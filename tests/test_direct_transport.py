@@ -23,11 +23,23 @@ from signalr_upstream.errors import ConnectError, DeliveryUnknown
 from signalr_upstream.http_connection import HttpConnection
 from signalr_upstream.transport import Answer
 
-from .misbehaving import ACCEPTED, Act, Connection, Misbehaving, answer, hang_up, misbehaving, stall, status
+from .misbehaving import (
+    ACCEPTED,
+    Act,
+    Connection,
+    Misbehaving,
+    answer,
+    hang_up,
+    misbehaving,
+    port_free_on,
+    stall,
+    status,
+)
 from .test_transports import server_context
 
 pytestmark = pytest.mark.anyio
 
+BOTH = ("127.0.0.1", "127.0.0.2")  # addresses of one name
 REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
@@ -213,9 +225,10 @@ async def test_two_failures_in_a_row_retire_every_connection_to_an_address(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     names = Names(monkeypatch, "127.0.0.1")
+    port = port_free_on(*BOTH)
     async with (
-        misbehaving(fails_from_the(4)) as east,
-        misbehaving(answer(), host="127.0.0.2", port=east.port) as west,
+        misbehaving(fails_from_the(4), port=port) as east,
+        misbehaving(answer(), host="127.0.0.2", port=port) as west,
     ):
         pool = ConnectionPool(Origin("service.example", "service.example", east.port, None))
         await asyncio.gather(*[ask(pool) for _ in range(3)])
@@ -246,9 +259,10 @@ async def test_failures_with_a_success_between_retire_nothing() -> None:
 
 async def test_connections_to_other_addresses_are_not_retired(monkeypatch: pytest.MonkeyPatch) -> None:
     names = Names(monkeypatch, "127.0.0.2")
+    port = port_free_on(*BOTH)
     async with (
-        misbehaving(answer_when_released, answer_when_released, hang_up) as east,
-        misbehaving(answer_when_released, host="127.0.0.2", port=east.port) as west,
+        misbehaving(answer_when_released, answer_when_released, hang_up, port=port) as east,
+        misbehaving(answer_when_released, host="127.0.0.2", port=port) as west,
     ):
         pool = ConnectionPool(Origin("service.example", "service.example", east.port, None))
         held = asyncio.create_task(ask(pool))
@@ -289,9 +303,10 @@ async def test_when_the_name_moves_sends_arrive_there_within_one_age_and_none_tw
             head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(body)
             assert (await ask(pool, head + body)).status == 202
 
+    port = port_free_on(*BOTH)
     async with (
-        misbehaving(accept_in_the_east) as east,
-        misbehaving(answer(), host="127.0.0.2", port=east.port) as west,
+        misbehaving(accept_in_the_east, port=port) as east,
+        misbehaving(answer(), host="127.0.0.2", port=port) as west,
     ):
         pool = ConnectionPool(Origin("service.example", "service.example", east.port, None), max_age=age)
         workers = [asyncio.create_task(work(pool)) for _ in range(8)]
