@@ -7,6 +7,7 @@ import logging
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import pytest
@@ -129,7 +130,7 @@ async def test_what_goes_wrong_shows_no_secret(
         texts += [repr(failure), *traceback.format_exception(failure)]
         texts += [repr(each) + str(each) for each in getattr(failure, "errors", {}).values()]
     _assert_clean("\n".join(texts))
-    _assert_clean(_reprs_of_ours())
+    _assert_clean(_reprs_within(client))
 
 
 async def test_a_credential_that_fails_shows_no_secret(caplog: pytest.LogCaptureFixture) -> None:
@@ -165,18 +166,21 @@ def test_what_there_is_shows_no_secret_when_it_is_printed() -> None:
     shown = [app, app.connection, app.hub(chat), chat, client, client.endpoints, *client.endpoints.all]
     shown += [each.credential for each in client.endpoints.all]
 
-    _assert_clean("\n".join(repr(each) for each in shown) + _reprs_of_ours())
+    _assert_clean("\n".join(repr(each) for each in shown) + _reprs_within(app, client))
 
 
-def _reprs_of_ours() -> str:
-    """What everything of the package that lives now would print."""
-    gc.collect()
-    ours = [each for each in gc.get_objects() if str(type(each).__module__).startswith("signalr_upstream.")]
-    kept = [
-        each for each in ours if ".local" not in str(type(each).__module__) and not isinstance(each, Answer)
-    ]
-    assert kept
-    return "\n".join(repr(each) for each in kept)
+def _reprs_within(*roots: object) -> str:
+    """What everything of the package that these objects hold would print."""
+    waiting, seen = list(roots), dict[int, str]()
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen or isinstance(each, type | ModuleType | FunctionType):
+            continue
+        ours = type(each).__module__.startswith("signalr_upstream.")
+        seen[id(each)] = repr(each) if ours else ""
+        waiting += gc.get_referents(each)
+    assert any(seen.values())
+    return "\n".join(seen.values())
 
 
 def _assert_clean(text: str) -> None:
