@@ -15,7 +15,7 @@ import click
 import httpx
 import pytest
 
-from signalr_upstream import UpstreamApp
+from signalr_upstream import ServiceClient, UpstreamApp, claims, delivery, endpoints, entra, health, repeating
 from signalr_upstream.cli import main
 from signalr_upstream.local import (
     LocalService,
@@ -123,6 +123,46 @@ async def test_the_client_of_the_readme_sends(monkeypatch: pytest.MonkeyPatch) -
     async with LocalService() as service:
         monkeypatch.setenv("AzureSignalRConnectionString", service.connection_string)
         await module.announce("Tea is ready.")
+
+
+@pytest.mark.anyio
+async def test_the_calls_of_the_clients_guide_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = ModuleType("shown")
+    monkeypatch.setitem(sys.modules, "shown", shown)
+    for name, code in blocks("python"):
+        if name.startswith("docs/client.md"):
+            exec(compile(code, "shown.py", "exec"), shown.__dict__)
+
+    async with LocalService() as service, ServiceClient(service.connection_string) as client:
+        monkeypatch.setenv("AzureSignalRConnectionString", service.connection_string)
+        hub = client.hub("chat")
+        await shown.announce("Tea is ready.")
+        await shown.send(hub, shown.Message("lobby", "hello"))
+        assert await shown.ask(hub, "nobody") is None
+        await shown.merge_rooms(hub)
+
+    assert {call.status for call in service.rest_calls} == {202, 404}
+    assert service.rest_calls[1].body["arguments"] == [{"roomName": "lobby", "text": "hello"}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"at most {delivery.MAX_IN_FLIGHT} requests under way",
+        f"`timeout={delivery.TIMEOUT:g}` seconds",
+        f"`total_timeout={delivery.TOTAL_TIMEOUT:g}`",
+        f"up to {'four' if repeating.ATTEMPTS == 4 else ''} attempts",
+        f"every {endpoints.ASK_EVERY:g} seconds",
+        f"at most {'once' if endpoints.ASK_AT_MOST_EVERY == 1 else ''} a second",
+        f"after {'two' if health.FAILURES == 2 else ''} calls in a row",
+        f"every {'five' if health.LOOK_AGAIN_EVERY == 5 else ''} seconds",
+        f"{'five' if entra.EARLY == 300 else ''} minutes before its end",
+        f"tokens up to {claims.MAX_TOKEN_LENGTH:,} characters",
+        f"at most {rest.MAX_BODY // 1_000_000} MB",
+    ],
+)
+def test_limits_of_the_client_are_the_real_ones(text: str) -> None:
+    assert text in " ".join((ROOT / "docs" / "client.md").read_text().split())
 
 
 @pytest.mark.parametrize("line", named(commands()))
