@@ -88,22 +88,38 @@ class Delivery:
         each = timeout or self._timeout
         try:
             return await self._attempt(endpoint, request, each)
-        except UnauthorizedError as error:
-            fresh = await self._after_refusal(endpoint, error)
-            if fresh is None:
-                raise
-            return await self._attempt(fresh, request, each)
         except ServiceError as error:
-            if not may_repeat(error, idempotent=request.idempotent):
-                raise
             first = error
+        if isinstance(first, UnauthorizedError):
+            try:
+                return await self._attempt_anew(endpoint, request, each, first)
+            except ServiceError as error:
+                first = error
+        if not may_repeat(first, idempotent=request.idempotent):
+            raise first
         left = started + (timeout or self._total_timeout) - time.monotonic()
         return await repeat(
             first,
-            lambda left: self._attempt(endpoint, request, min(each, left)),
+            lambda left: self._attempt_again(endpoint, request, min(each, left)),
             idempotent=request.idempotent,
             deadline=asyncio.get_running_loop().time() + left,
         )
+
+    async def _attempt_again(self, endpoint: Endpoint, request: Request, timeout: float) -> Answer:
+        """One more attempt; keys may have changed since the first one."""
+        try:
+            return await self._attempt(endpoint, request, timeout)
+        except UnauthorizedError as error:
+            return await self._attempt_anew(endpoint, request, timeout, error)
+
+    async def _attempt_anew(
+        self, endpoint: Endpoint, request: Request, timeout: float, refused: UnauthorizedError
+    ) -> Answer:
+        """An attempt with another token, if there is one by now."""
+        fresh = await self._after_refusal(endpoint, refused)
+        if fresh is None:
+            raise refused
+        return await self._attempt(fresh, request, timeout)
 
     async def make_all(self, calls: Sequence[tuple[Endpoint, Request]]) -> list[Answer | ServiceError]:
         """Make several calls, wait for all, and give what became of each."""

@@ -50,12 +50,15 @@ class Rotated:
     def __init__(self) -> None:
         self.key = OTHER_KEY
         self.in_vault = KEY
+        self.busy: list[int] = []  # the numbers of requests that are answered 503
         self.service = RestService(self._answer)
         self.client = ServiceClient(
             lambda: CONNECTION_STRING.replace(KEY, self.in_vault), http_client=self.service.client
         )
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
+        if len(self.service.requests) in self.busy:
+            return httpx.Response(503)
         return httpx.Response(202 if signed_with(self.key, bearer(request)) else 401)
 
 
@@ -71,6 +74,20 @@ async def test_a_token_that_is_refused_is_made_with_the_new_key_and_the_call_mad
     assert len(rotated.service.requests) == 2
     await rotated.client.hub("chat").clients.all.send("hello")
     assert len(rotated.service.requests) == 3
+
+
+@pytest.mark.parametrize(("busy", "requests"), [([1], 3), ([2], 4), ([1, 2, 4], 6)])
+async def test_a_key_may_change_while_a_call_is_repeated(
+    busy: list[int], requests: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signalr_upstream.endpoints.ASK_AT_MOST_EVERY", 0.0)
+    rotated = Rotated()
+    rotated.in_vault = OTHER_KEY
+    rotated.busy = busy
+
+    await rotated.client.hub("chat").clients.all.send("hello")
+
+    assert len(rotated.service.requests) == requests
 
 
 async def test_a_token_that_is_refused_is_an_error_where_there_is_no_other_key(
