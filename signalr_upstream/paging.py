@@ -56,9 +56,7 @@ async def _all_pages(calls: HubCalls, first: Request, left: int | None) -> Async
                 yield connection
             if not page.next_link:
                 break
-            request = msgspec.structs.replace(
-                request, query=_next_query(page.next_link, endpoint, request.path)
-            )
+            request = msgspec.structs.replace(request, query=_next_query(page.next_link, endpoint, request))
 
 
 def _page(answer: Answer) -> _Page:
@@ -72,14 +70,16 @@ def _page(answer: Answer) -> _Page:
         ) from None
 
 
-def _next_query(link: str, endpoint: Endpoint, path: str) -> str:
-    """The query of the next page. Our token goes with it, so a link to anywhere else is not followed."""
+def _next_query(link: str, endpoint: Endpoint, request: Request) -> str:
+    """The query of the next page. Our token goes with it, so a link to anywhere else is not followed; nor is one to the
+    page that it stands on, which would never end."""
     try:
         url = urlsplit(link)
         own = {urlsplit(base).hostname for base in (endpoint.url, endpoint.server_url)}
         follows = (
             url.hostname in own
-            and url.path.endswith(path)
+            and url.path.endswith(request.path)
+            and f"?{url.query}" != request.query
             and url.query.isascii()
             and url.query.isprintable()
         )
@@ -87,7 +87,7 @@ def _next_query(link: str, endpoint: Endpoint, path: str) -> str:
         follows = False
     if not follows or " " in url.query:
         raise ServiceError(
-            "group_connections: the next page is said to be somewhere else, and is not asked for",
+            "group_connections: the next page is said to be somewhere else, or this one, and is not asked for",
             operation="group_connections",
         )
     return f"?{url.query}"

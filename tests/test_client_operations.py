@@ -351,6 +351,7 @@ async def test_the_connections_of_every_endpoint_are_given() -> None:
         LINK + " HTTP/1.1",
         LINK + "é",
         "https://[::1/api",
+        LINK.partition("?")[0] + "?api-version=2024-12-01&maxpagesize=200",
     ],
 )
 async def test_a_next_page_anywhere_else_is_not_asked_for(link: str) -> None:

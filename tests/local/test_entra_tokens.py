@@ -133,3 +133,22 @@ async def test_keys_are_changed_while_it_runs() -> None:
                 async with ServiceClient(before.replace(first, key)) as new:
                     await new.hub("chat").clients.all.send("t", 1)
                     assert await client.recv() == '{"type":1,"target":"t","arguments":[1]}\x1e'
+
+
+async def test_endpoints_have_each_a_proof_of_their_own() -> None:
+    async with LocalService() as keyed, LocalService() as entra:
+        strings = [keyed.connection_string, f"Endpoint={entra.url};Version=1.0;"]
+        async with ServiceClient(strings, credential=entra.credential, seal_key="s" * 44) as sender:
+            hub = sender.hub("chat")
+            async with connect(keyed) as one, connect(entra) as other:
+                for client in (one, other):
+                    await open_session(client)
+
+                await hub.clients.all.send("t", 1)
+
+                for client in (one, other):
+                    assert await client.recv() == '{"type":1,"target":"t","arguments":[1]}\x1e'
+            urls = {(await hub.client_access(Identity("ann"))).url for _ in range(50)}
+            assert urls == {f"{service.url}/client/?hub=chat" for service in (keyed, entra)}
+            assert [call.path for call in entra.rest_calls].count("/api/auth/accessKey") == 1
+            assert "/api/auth/accessKey" not in [call.path for call in keyed.rest_calls]
