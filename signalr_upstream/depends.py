@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from msgspec import Struct
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from .context import Context
 from .errors import RegistrationError
@@ -108,7 +108,8 @@ class _Reader:
                     f"`{name}`: there is no Context yet when a client negotiates; take the Request"
                 )
             return Context
-        return Request if issubclass(origin, Request) else None
+        # FastAPI's security schemes ask for the more general HTTPConnection.
+        return Request if issubclass(origin, Request) or origin is HTTPConnection else None
 
     def dependency(self, function: Any, *, lone: type[Request] | None = None) -> Dependency:
         """``lone`` is what an only parameter is filled with that says nothing else."""

@@ -8,8 +8,6 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
-
 MAX_PROBLEMS: Final = 3
 """Problems of one argument that its error names."""
 
@@ -26,17 +24,18 @@ def validate(kind: type, value: Any) -> Any:
     """A msgspec ``dec_hook``.
 
     Raises:
-        msgspec.ValidationError: the value does not fit; the text names members and what is expected, not the value.
+        ValueError: the value does not fit; the text names members and what is expected, not the value. msgspec adds
+            where.
         Exception: whatever else a validator raises, ``HubError`` for one.
     """
     if not is_model(kind):
         if isinstance(value, kind):
             return value  # `object`, which everything is
-        raise msgspec.ValidationError(f"Expected {kind.__name__}")
+        raise ValueError(f"Expected {kind.__name__}")
     try:
         return kind.model_validate(value)  # type: ignore[attr-defined]  # see is_model
     except ValueError as error:
-        raise msgspec.ValidationError(f"Expected a valid {kind.__name__}{_problems(error)}") from None
+        raise ValueError(f"Expected a valid {kind.__name__}{_problems(error)}") from None
 
 
 def enc_hook_with(own: Callable[[Any], Any] | None) -> Callable[[Any], Any]:

@@ -135,8 +135,11 @@ def msgpack_completion(answer: httpx.Response) -> list[Any]:
     """The one framed MessagePack Completion of an answer: ``[3, headers, invocationId, kind, value]``."""
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == MESSAGEPACK
-    assert answer.content[0] == len(answer.content) - 1  # the length prefix of a short frame
-    decoded: list[Any] = msgspec.msgpack.decode(answer.content[1:])
+    # The length prefix: seven bits a byte, the lowest first. Two bytes are enough here.
+    first, second = answer.content[:2]
+    size = 1 if first < 128 else 2
+    assert (first if size == 1 else (first & 127) | second << 7) == len(answer.content) - size
+    decoded: list[Any] = msgspec.msgpack.decode(answer.content[size:])
     assert decoded[0] == 3
     return decoded
 

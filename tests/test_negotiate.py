@@ -1,16 +1,20 @@
 """``POST /<hub>/negotiate``: who may connect, where to, and what a browser of another origin gets to see."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
 
 import httpx
 import jwt
 import pytest
+from fastapi.security import OAuth2PasswordBearer
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.routing import Mount
 from starlette.types import ASGIApp
 
-from signalr_upstream import ClientAccess, Forbidden, Hub, HubError, Identity, UpstreamApp
+from signalr_upstream import ClientAccess, Depends, Forbidden, Hub, HubError, Identity, UpstreamApp
+from signalr_upstream.errors import ConfigurationError, RegistrationError
 
 from .support import CONNECTION_STRING, KEY, detail
 
@@ -36,6 +40,14 @@ async def negotiate(
 
 async def ann(request: Request) -> Identity:
     return Identity("ann", claims={"role": "admin"}, lifetime=60)
+
+
+async def who_wants_argument(request: Request, name: str) -> Identity:
+    return Identity(name)
+
+
+async def who_by_position(request: Request, /) -> Identity:
+    return Identity("ann")
 
 
 def token_of(answer: httpx.Response) -> dict[str, Any]:
@@ -89,6 +101,91 @@ async def test_a_family_does_not_serve_names_that_the_service_would_not_take(
 
     assert "hub name" in detail(answer, 404)
     assert caplog.records == []
+
+
+# --- a login of one's own ---
+
+
+async def bearer(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise HTTPException(401, "log in first", {"www-authenticate": "Bearer"})
+    return token
+
+
+USERS = {"token-of-ann": "ann"}
+
+
+def user_of(token: Annotated[str, Depends(bearer)]) -> str:
+    if token not in USERS:
+        raise Forbidden("This login is over.")
+    return USERS[token]
+
+
+def app_with_login(**options: Any) -> UpstreamApp:
+    hub = Hub("chat")
+
+    @hub.negotiate
+    async def who(user: Annotated[str, Depends(user_of)]) -> Identity:
+        return Identity(user)
+
+    return UpstreamApp(hub, connection_string=CONNECTION_STRING, **options)
+
+
+async def test_a_bearer_token_is_checked_by_a_dependency() -> None:
+    app = app_with_login(cors_origins=[ORIGIN])
+
+    answer = await negotiate(app, authorization="Bearer token-of-ann", origin=ORIGIN)
+    nobody = await negotiate(app, origin=ORIGIN)
+
+    assert token_of(answer)["asrs.s.uid"] == "ann"
+    assert detail(nobody, 401) == "log in first"
+    assert nobody.headers["www-authenticate"] == "Bearer"
+    assert nobody.headers["access-control-allow-origin"] == ORIGIN
+    assert detail(await negotiate(app, authorization="Bearer of bad news"), 403) == "This login is over."
+
+
+async def test_fastapis_security_schemes_are_dependencies() -> None:
+    hub = Hub("chat")
+    scheme = OAuth2PasswordBearer(tokenUrl="token")
+
+    @hub.negotiate
+    async def who(request: Request, token: Annotated[str, Depends(scheme)]) -> Identity:
+        return Identity(USERS[token])
+
+    app = UpstreamApp(hub, connection_string=CONNECTION_STRING)
+
+    assert token_of(await negotiate(app, authorization="Bearer token-of-ann"))["asrs.s.uid"] == "ann"
+    assert (await negotiate(app)).headers["www-authenticate"] == "Bearer"
+
+
+async def test_dependencies_of_negotiate_end_and_can_be_replaced() -> None:
+    happened: list[str] = []
+    hub = Hub("chat")
+
+    def database(request: Request) -> Iterator[str]:
+        yield "ann"
+        happened.append("closed")
+
+    @hub.negotiate
+    def who(name: Annotated[str, Depends(database)]) -> Identity:
+        happened.append(name)
+        return Identity(name)
+
+    app = UpstreamApp(hub, connection_string=CONNECTION_STRING)
+
+    assert token_of(await negotiate(app))["asrs.s.uid"] == "ann"
+    app.dependency_overrides[database] = lambda: "bob"
+    assert token_of(await negotiate(app))["asrs.s.uid"] == "bob"
+    app.dependency_overrides[who] = Identity.anonymous
+    assert "asrs.s.uid" not in token_of(await negotiate(app))
+    assert happened == ["ann", "closed", "bob"]
+
+
+@pytest.mark.parametrize("event", [who_wants_argument, who_by_position])
+def test_a_function_that_can_never_be_called_is_refused(event: Any) -> None:
+    with pytest.raises(RegistrationError, match=r"negotiate of hub 'chat'.*`(name|request)`"):
+        Hub("chat").negotiate(event)
 
 
 # --- refusals ---
@@ -165,7 +262,30 @@ async def test_only_post_negotiates(method: str) -> None:
     assert answer.headers["allow"] == "POST, OPTIONS"
 
 
+@pytest.mark.parametrize("prefix", ["", "/api"])
+@pytest.mark.parametrize("hub", ["chat", "nobody"])
+async def test_a_client_that_was_built_with_the_whole_path_is_told_so(hub: str, prefix: str) -> None:
+    app: ASGIApp = make_app(ann, cors_origins=[ORIGIN])
+    if prefix:
+        app = Starlette(routes=[Mount(prefix, app)])
+
+    answer = await negotiate(app, f"{prefix}/{hub}/negotiate/negotiate?negotiateVersion=1", origin=ORIGIN)
+
+    assert "the client adds /negotiate itself" in detail(answer, 404)
+    assert f'withUrl(".../{hub}")' in detail(answer, 404)
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+
+
+async def test_a_hub_may_be_called_negotiate() -> None:
+    assert (await negotiate(make_app(ann, hub="negotiate"), "/negotiate/negotiate")).status_code == 200
+
+
 # --- CORS ---
+
+
+def test_any_origin_with_credentials_is_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError, match="name the origins"):
+        make_app(ann, cors_origins=["*"])
 
 
 async def test_pages_of_the_named_origins_may_negotiate_with_credentials() -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import FrameType
 
 import uvicorn
@@ -34,6 +34,7 @@ class DrainingServer(uvicorn.Server):
         drain_timeout: seconds that running calls have once the port is closed.
         on_drain: called when the end begins.
         on_expire: called when ``drain_timeout`` is over, to answer what still runs.
+        finish: waits, for so many seconds, for what the calls have left to do; called when all are answered.
         parent: end when this process is no longer our parent.
     """
 
@@ -45,6 +46,7 @@ class DrainingServer(uvicorn.Server):
         drain_timeout: float,
         on_drain: Callable[[], None],
         on_expire: Callable[[], None],
+        finish: Callable[[float], Awaitable[object]],
         parent: int | None = None,
     ) -> None:
         super().__init__(config)
@@ -53,6 +55,7 @@ class DrainingServer(uvicorn.Server):
         self._drain_timeout = drain_timeout
         self._on_drain = on_drain
         self._on_expire = on_expire
+        self._finish = finish
         self._parent = parent
         self._first_signal: int | None = None
         self._heads = SlowHeads()
@@ -73,9 +76,19 @@ class DrainingServer(uvicorn.Server):
         self._on_drain()
         if self._first_signal != signal.SIGINT and self._drain_delay > 0:
             await self._drain()
-        expiry = asyncio.get_running_loop().call_later(self._drain_timeout, self._on_expire)
+        loop = asyncio.get_running_loop()
+        expiry = loop.call_later(self._drain_timeout, self._on_expire)
+        # Among uvicorn's own tasks, for which it waits before it ends the lifespan.
+        finishing = loop.create_task(self._finish_work(loop.time() + self._drain_timeout))
+        self.server_state.tasks.add(finishing)
+        finishing.add_done_callback(self.server_state.tasks.discard)
         await super().shutdown(sockets)
         expiry.cancel()
+
+    async def _finish_work(self, end: float) -> None:
+        while self.server_state.connections or len(self.server_state.tasks) > 1:  # noqa: ASYNC110 - uvicorn's own way
+            await asyncio.sleep(0.1)
+        await self._finish(max(0.0, end - asyncio.get_running_loop().time()))
 
     async def _drain(self) -> None:
         _logger.info("draining: calls are taken for %g more seconds", self._drain_delay)

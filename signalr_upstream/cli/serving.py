@@ -4,6 +4,7 @@ What a worker process needs is in ``Serving``, which can be pickled; the app its
 it is served.
 """
 
+import asyncio
 import gc
 import logging
 import math
@@ -133,6 +134,9 @@ def serve(serving: Serving, sockets: list[socket.socket] | None = None, *, paren
         for instance in UpstreamApp.instances():
             instance.expire_calls()
 
+    async def finish(patience: float) -> None:
+        await asyncio.gather(*(instance.drain(patience) for instance in UpstreamApp.instances()))
+
     # What was imported stays: the garbage collector need not look through it again and again.
     gc.collect()
     gc.freeze()
@@ -143,6 +147,7 @@ def serve(serving: Serving, sockets: list[socket.socket] | None = None, *, paren
         drain_timeout=serving.drain_timeout,
         on_drain=on_drain,
         on_expire=on_expire,
+        finish=finish,
         parent=parent,
     )
     server.run(sockets)

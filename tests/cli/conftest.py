@@ -25,7 +25,7 @@ PATIENCE = 30.0
 APP = """
 import asyncio
 
-from signalr_upstream import Hub, UpstreamApp
+from signalr_upstream import Context, Hub, UpstreamApp
 
 chat = Hub("chat")
 
@@ -35,6 +35,18 @@ async def slow(seconds: float) -> str:
     print("slow begins", flush=True)
     await asyncio.sleep(seconds)
     return "done"
+
+
+@chat.on("leaveWork")
+async def leave_work(ctx: Context, seconds: float) -> str:
+    ctx.after(work, seconds)
+    return "done"
+
+
+async def work(seconds: float) -> None:
+    print("work begins", flush=True)
+    await asyncio.sleep(seconds)
+    print("work is done", flush=True)
 
 
 app = UpstreamApp(chat)
@@ -151,16 +163,18 @@ def is_open(port: int) -> bool:
     return True
 
 
-def call_slow(client: httpx.Client, seconds: float) -> httpx.Response:
+def call_slow(
+    client: httpx.Client, seconds: float, *, target: str = "slow", prefix: str = ""
+) -> httpx.Response:
     """An upstream call as the service makes it: ``invoke("slow", seconds)``."""
     return client.post(
-        "/chat/messages/slow",
-        content=f'{{"type":1,"invocationId":"1","target":"slow","arguments":[{seconds}]}}',
+        f"{prefix}/chat/messages/{target}",
+        content=f'{{"type":1,"invocationId":"1","target":"{target}","arguments":[{seconds}]}}',
         headers={
             "X-ASRS-Connection-Id": "c1",
             "X-ASRS-Hub": "chat",
             "X-ASRS-Category": "messages",
-            "X-ASRS-Event": "slow",
+            "X-ASRS-Event": target,
             "X-ASRS-Signature": sign_connection("c1", [KEY]),
             "Content-Type": "application/json",
         },

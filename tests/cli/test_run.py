@@ -197,6 +197,36 @@ def test_a_call_that_runs_too_long_at_the_end_is_answered_like_a_time_out(
     assert command.wait() == 0
 
 
+@pytest.mark.parametrize(("target", "prefix"), [("app", ""), ("outer", "/signalr")])
+def test_work_behind_an_answer_is_waited_for(
+    start: Start, port: int, client: httpx.Client, target: str, prefix: str
+) -> None:
+    command = start("run", target, "--port", str(port), "--drain-delay", "0")
+    command.read_until(SERVES)
+    answer = call_slow(client, 1.0, target="leaveWork", prefix=prefix)
+    assert answer.content.endswith(b'"result":"done"}\x1e')
+
+    command.send(signal.SIGTERM)
+
+    assert command.wait() == 0
+    assert "work is done" in command.output
+
+
+def test_work_behind_an_answer_that_takes_too_long_is_cancelled(
+    start: Start, port: int, client: httpx.Client
+) -> None:
+    command = start("run", "app", "--port", str(port), "--drain-delay", "0", "--drain-timeout", "0.5")
+    command.read_until(SERVES)
+    call_slow(client, 3600.0, target="leaveWork")
+    command.read_until("work begins")
+
+    command.send(signal.SIGTERM)
+
+    assert command.wait() == 0
+    assert "took too long" in command.output
+    assert "work is done" not in command.output
+
+
 def test_ctrl_c_does_not_wait_for_a_load_balancer(start: Start, port: int) -> None:
     command = start("run", "app", "--port", str(port), "--drain-delay", "3600")
     command.read_until(SERVES)
