@@ -36,6 +36,8 @@ from .registering import Filter
 from .reply import problem, send_reply
 from .router import Router
 from .routing import Routes
+from .stream_calls import StreamCalls, check_streams
+from .targets import C
 from .transport import Transport
 
 if TYPE_CHECKING:  # see httpx_transport
@@ -92,6 +94,9 @@ class UpstreamApp(Starlette):
         insecure: serve calls without looking at their signature. For experiments on loopback only.
         health: also serve ``/healthz`` and ``/readyz``.
         seal_key: signs the claims of our negotiate; default: a key derived from the access key.
+        parallel_invocations: the service goes on with a connection's messages while a handler runs, so a handler may
+            invoke its own caller. Azure's does not.
+        experimental_streams: let async generators answer a client's ``stream()``; the service has to pass that on.
         filters: run around every handler, outside of the hubs' own; see ``Hub.filter``.
         protocols, enc_hook, router: see ``ServiceClient``.
         http_client: an httpx client to call the service with: proxies, client certificates, mocks.
@@ -109,7 +114,7 @@ class UpstreamApp(Starlette):
 
     def __init__(
         self,
-        *hubs: Hub,
+        *hubs: Hub[Any],
         connection_string: Setting | Source = None,
         credential: Credential | None = None,
         upstream_keys: Sequence[str] = (),
@@ -125,6 +130,8 @@ class UpstreamApp(Starlette):
         debug: bool = False,
         insecure: bool = False,
         health: bool = False,
+        parallel_invocations: bool = False,
+        experimental_streams: bool = False,
         seal_key: str | None = None,
         filters: Sequence[Filter] = (),
         protocols: Sequence[str] = ("json",),
@@ -148,10 +155,13 @@ class UpstreamApp(Starlette):
             self._pattern = PathPattern(path)
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
+        if not experimental_streams:
+            check_streams(handler for hub in hubs for handler in hub.handlers)
         self.hubs = hubs
         self.insecure = insecure
         self.draining = False
         self._application = application
+        self._parallel_invocations = parallel_invocations
         self._connection = Connection(connection_string)
         self._upstream_keys = tuple(upstream_keys)
         self._credential = credential
@@ -172,6 +182,7 @@ class UpstreamApp(Starlette):
         )
         self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         self._after = AfterWork()
+        self._streams = StreamCalls(is_on=experimental_streams)
         limits = Limits(max_body_size, max_concurrent_calls, body_timeout, handler_timeout)
         self._calls = Calls(
             self,
@@ -181,6 +192,7 @@ class UpstreamApp(Starlette):
             debug=debug,
             overrides=self.dependency_overrides,
             after=self._after,
+            streams=self._streams,
             enc_hook=enc_hook_with(enc_hook),
         )
         own = negotiate_routes(self, self._routes.find_hub, cors_origins, self.dependency_overrides)
@@ -275,16 +287,18 @@ class UpstreamApp(Starlette):
             for hub in self.hubs:
                 self._client_of(hub).endpoints.require_keys()
 
-    def hub(self, hub: Hub, *, name: str | None = None) -> HubClient:
+    def hub(self, hub: Hub[C], *, name: str | None = None) -> HubClient[C]:
         """Send through this app's service, also outside of a call.
 
         Args:
             hub: one of this app's hubs.
             name: the whole name, for a family such as ``Hub("tenant_*")``.
         """
-        return self._client_of(hub).hub(hub.whole_name(name))
+        return self._client_of(hub).hub(hub.whole_name(name), client=hub.client)
 
-    async def client_access(self, hub: Hub, identity: Identity, *, name: str | None = None) -> ClientAccess:
+    async def client_access(
+        self, hub: Hub[Any], identity: Identity, *, name: str | None = None
+    ) -> ClientAccess:
         """URL and token for a client; see ``Hub.client_access``."""
         return await self.hub(hub, name=name).client_access(identity)
 
@@ -301,6 +315,7 @@ class UpstreamApp(Starlette):
 
     async def drain(self, patience: float = PATIENCE) -> None:
         """Wait for what handlers have left to ``ctx.after``; cancel it after ``patience`` seconds."""
+        await self._streams.drain()
         await self._after.drain(patience)
 
     def expire_calls(self) -> None:
@@ -312,7 +327,7 @@ class UpstreamApp(Starlette):
         """The living apps of this process: an app may sit inside another ASGI app."""
         return list(cls._instances)
 
-    def _client_of(self, hub: Hub) -> ServiceClient:
+    def _client_of(self, hub: Hub[Any]) -> ServiceClient:
         setting = self._setting_of(hub)
         if setting not in self._clients:
             given = self._connection.connection_string if setting == DEFAULT_SETTING else None
@@ -334,7 +349,7 @@ class UpstreamApp(Starlette):
             )
         return self._clients[setting]
 
-    def _service_of(self, hub: Hub | None) -> Service:
+    def _service_of(self, hub: Hub[Any] | None) -> Service:
         hub = hub or self.hubs[0]
         setting = self._setting_of(hub)
         if setting not in self._services:
@@ -343,10 +358,11 @@ class UpstreamApp(Starlette):
                 verify=_verify_nothing(client.endpoints) if self.insecure else client.endpoints.verify,
                 unsealer=Unsealer([self._seal_key] if self._seal_key else lambda: client.endpoints.seal_keys),
                 hub_client=lambda name, origin: client.hub(name, origin=origin.url if origin else ""),
+                parallel_invocations=self._parallel_invocations,
             )
         return self._services[setting]
 
-    def _setting_of(self, hub: Hub) -> str:
+    def _setting_of(self, hub: Hub[Any]) -> str:
         return DEFAULT_SETTING if self._connection.overrides_all else hub.connection
 
 
@@ -368,7 +384,7 @@ def _is_upstream_call(headers: Sequence[tuple[bytes, bytes]]) -> bool:
     return False
 
 
-def _check_distinct(hubs: Sequence[Hub]) -> None:
+def _check_distinct(hubs: Sequence[Hub[Any]]) -> None:
     names = [hub.name.lower() for hub in hubs]
     for name in names:
         if names.count(name) > 1:

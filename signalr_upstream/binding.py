@@ -21,6 +21,7 @@ from .depends import Need, need_of
 from .errors import ArgumentsError, InvalidMessageError, RegistrationError
 from .models import is_model, validate
 from .places import place_of, shown
+from .targets import C, Target
 
 _CONTEXT_NAMES = ("ctx", "context")
 _MSGSPEC_ERROR = re.compile(r"(?P<what>.*?) - at `\$\[(?P<index>\d+)\](?P<inside>.*)`", re.DOTALL)
@@ -33,14 +34,18 @@ class Binding:
 
     Attributes:
         is_async: whether the handler is a coroutine function.
+        is_stream: whether it is an async generator, whose items answer a client's ``stream()``.
         where: ``file:line`` of the handler, for messages to its author.
         needs: parameters that are injected, by name.
     """
 
-    def __init__(self, handler: Callable[..., Any], *, takes_arguments: bool = True) -> None:
+    def __init__(
+        self, handler: Callable[..., Any], *, takes_arguments: bool = True, client: type | None = None
+    ) -> None:
         """Compile the signature of ``handler``.
 
         Args:
+            client: of the hub; its context may say so.
             takes_arguments: False for connected and disconnected, which carry none.
 
         Raises:
@@ -48,7 +53,14 @@ class Binding:
         """
         self.handler = handler
         self.where = place_of(handler)
-        self.is_async = _is_async(handler)
+        function = handler if inspect.isroutine(handler) else type(handler).__call__
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.is_stream = inspect.isasyncgenfunction(function)
+        if inspect.isgeneratorfunction(function):
+            raise self._refuse("it is a generator; a stream is an async one: async def")
+        if self.is_stream and not takes_arguments:
+            raise self._refuse("it is a generator, and nobody waits for items of this event")
+        self._client = client
         self._context_at: list[int] = []
         self._context_keywords: list[str] = []
         self._names: list[str] = []
@@ -149,6 +161,7 @@ class Binding:
             if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
                 self._slots.append(None)
             if need is Context:
+                self._check_client(parameter.name, annotation)
                 self._add_context(parameter, position, takes_arguments)
             elif parameter.name in _CONTEXT_NAMES and annotation is Any:
                 raise self._refuse(
@@ -173,6 +186,14 @@ class Binding:
             raise self._refuse(f"put `{parameter.name}` first: this event carries no arguments")
         else:
             self._context_at.append(position)
+
+    def _check_client(self, name: str, annotation: Any) -> None:
+        fits: list[object] = [Any, C, Target, *(self._client.__mro__ if self._client else ())]
+        for given in typing.get_args(annotation):
+            if given not in fits:
+                shown = getattr(given, "__qualname__", given)
+                has = f"client={self._client.__qualname__}" if self._client else "no client="
+                raise self._refuse(f"`{name}` is a Context[{shown}], and its hub has {has}")
 
     def _add_parameter(self, parameter: inspect.Parameter, annotation: Any, takes_arguments: bool) -> None:
         name = parameter.name
@@ -304,10 +325,3 @@ def _custom_types(info: Any) -> Iterator[type]:
                 )
                 if field not in ("default", "default_factory", "cls")
             )
-
-
-def _is_async(handler: Callable[..., Any]) -> bool:
-    function = handler if inspect.isroutine(handler) else type(handler).__call__
-    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
-        raise RegistrationError(f"{shown(handler)} cannot be a handler: it is a generator")
-    return inspect.iscoroutinefunction(function)

@@ -7,13 +7,14 @@ What a call may do is decided once: handlers are compiled at registration, and a
 before is one dictionary lookup away from everything known about it.
 """
 
+import functools
 import hmac
 import logging
 import urllib.parse
 from collections.abc import Callable
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 from starlette.types import Receive, Scope, Send
 
 from .after import AfterWork
@@ -36,14 +37,17 @@ from .errors import (
 )
 from .handler import Handler
 from .hub import Connector, current_app
-from .protocol.messages import CloseConnection, Invocation, OpenConnection
+from .protocol.messages import CloseConnection, Invocation, OpenConnection, StreamInvocation
 from .protocol.upstream import (
     CONNECTED,
     CONNECTION_ID,
+    CONNECTIONS,
     CONTENT_LENGTH,
+    DISCONNECTED,
     HEADER_PREFIX,
     MESSAGES,
     SIGNATURE,
+    decode_header,
     decode_json_body,
     decode_json_invocation,
     decode_msgpack_invocation,
@@ -52,13 +56,13 @@ from .protocol.upstream import (
 from .reply import NO_CONTENT, Reply, completion, problem, send_reply
 from .routing import Headers, Route, Routes
 from .running import CallerGone, Runner
+from .stream_calls import StreamCalls
+from .streams import MASKED, encodable, text_for_client
 from .threads import Threads
 from .time_limit import TimeLimitPassed
 
 logger = logging.getLogger("signalr_upstream")
 
-MASKED = "The call failed on the server."
-"""What a client is told of an exception that is no HubError."""
 TIMED_OUT = "The call took too long on the server and was ended."
 
 
@@ -84,6 +88,7 @@ class Calls:
         debug: bool,
         overrides: Overrides,
         after: AfterWork,
+        streams: StreamCalls,
         enc_hook: Callable[[Any], Any] | None,
     ) -> None:
         self._app = app
@@ -93,6 +98,7 @@ class Calls:
         self._code = code
         self._debug = debug
         self._after = after
+        self._streams = streams
         self._running = 0
         self._said: set[str] = set()
         threads = Threads(left_behind=self._thread_left, ended_late=self._thread_ended)
@@ -129,6 +135,8 @@ class Calls:
             raise UpstreamError(f"the header {repeated.decode('latin-1')} is repeated")
         if route is None:
             route = self._routes.find(scope, headers)
+        if route.category == CONNECTIONS and route.event.lower() == DISCONNECTED:
+            self._streams.end_of(decode_header(connection_id))
         handler = route.handler
         if handler is None:
             self._routes.explain_missing(route)
@@ -142,7 +150,15 @@ class Calls:
             if body is None:
                 return  # the caller has gone
             context = Context(
-                route.hub, route.category, route.event, headers, scope, body, route.service, endpoint
+                route.hub,
+                route.category,
+                route.event,
+                headers,
+                scope,
+                body,
+                route.service,
+                endpoint,
+                handler.kinds,
             )
             if route.category == MESSAGES:
                 message = _decode_invocation(body, route)
@@ -151,6 +167,7 @@ class Calls:
                 reply = await self._connection_event(route, handler, context, receive)
         finally:
             self._running -= 1
+        context.is_answered = True
         try:
             await send_reply(send, reply)
         finally:  # also if the caller has gone meanwhile: the handler has run
@@ -181,13 +198,22 @@ class Calls:
     # --- handlers ---
 
     async def _invoke(
-        self, route: Route, handler: Handler, context: Context, message: Invocation, receive: Receive
+        self,
+        route: Route,
+        handler: Handler,
+        context: Context,
+        message: Invocation | StreamInvocation,
+        receive: Receive,
     ) -> Reply:
         context.invocation_id = invocation_id = message.invocation_id or None
         binary = route.binary
         context.carries(message.arguments, binary=binary)
         try:
+            handler.check_answers(with_items=isinstance(message, StreamInvocation))
             handler.admit(context)
+            if handler.binding.is_stream:
+                self._begin_stream(handler, route, context, message.arguments)
+                return NO_CONTENT
             body = await self._runner.run(handler, route, context, message.arguments, receive)
         except InvalidMessageError:
             raise
@@ -197,6 +223,14 @@ class Calls:
                 return said
             body = b"" if invocation_id is None else encode_error(invocation_id, said, binary=binary)
         return NO_CONTENT if invocation_id is None else completion(body, binary=binary)
+
+    def _begin_stream(self, handler: Handler, route: Route, context: Context, arguments: Raw) -> None:
+        def explain(error: Exception) -> str:
+            said = self._said_of(error, route, context)
+            return said if isinstance(said, str) else MASKED
+
+        work = functools.partial(self._runner.run_stream, handler, route, context, arguments)
+        self._streams.begin(context, work, explain=explain)
 
     async def _connection_event(
         self, route: Route, handler: Handler, context: Context, receive: Receive
@@ -255,9 +289,9 @@ class Calls:
                 logger.warning(
                     "%r was refused, and its caller does not wait for an answer: %r", context, str(error)
                 )
-            return _encodable(str(error)) or MASKED
+            return text_for_client(error)
         logger.error("%r failed", context, exc_info=error)
-        return _encodable(f"{type(error).__name__}: {error}") if self._debug else MASKED
+        return encodable(f"{type(error).__name__}: {error}") if self._debug else MASKED
 
     def _refusal(self, error: SignalRError) -> Reply:
         status = error.status_code
@@ -279,12 +313,7 @@ class Calls:
         return problem(status, str(error))
 
 
-def _encodable(text: str) -> str:
-    """``text`` with a question mark for what UTF-8 cannot carry: half a surrogate pair, as in a broken file name."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _decode_invocation(body: bytes, route: Route) -> Invocation:
+def _decode_invocation(body: bytes, route: Route) -> Invocation | StreamInvocation:
     message = decode_msgpack_invocation(body) if route.binary else decode_json_invocation(body)
     if message.target != route.event and message.target.lower() != route.event.lower():
         raise InvalidMessageError("the invocation's target is not the event in X-ASRS-Event")

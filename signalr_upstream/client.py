@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, overload
 
 import msgspec
 
@@ -22,8 +22,9 @@ from .protocol import rest
 from .protocol.rest_bodies import BodyEncoder
 from .protocol.rest_paths import HubPaths
 from .router import DefaultRouter, Router
-from .targets import Clients, closing
+from .targets import C, Clients, Kinds, closing
 from .transport import Transport
+from .typed_clients import kinds_of
 
 if TYPE_CHECKING:  # see httpx_transport
     import httpx
@@ -100,7 +101,7 @@ class ServiceClient:
             self.endpoints, self._transport, timeout=timeout, total_timeout=total_timeout
         )
         self._access_keys = AccessKeys(self._delivery, api_version=api_version)
-        self._hubs: dict[tuple[str, str], HubClient] = {}
+        self._hubs: dict[tuple[str, str, object], HubClient[Any]] = {}
 
     def __repr__(self) -> str:
         return f"<ServiceClient {self.endpoints!r}>"
@@ -115,16 +116,23 @@ class ServiceClient:
         """Close the connections to the service that this client has opened in the running event loop."""
         await self._transport.aclose()
 
-    def hub(self, name: str, *, origin: str = "") -> "HubClient":
+    @overload
+    def hub(self, name: str, *, origin: str = "", client: None = None) -> "HubClient": ...
+    @overload
+    def hub(self, name: str, *, origin: str = "", client: Callable[..., C] | None) -> "HubClient[C]": ...
+
+    def hub(self, name: str, *, origin: str = "", client: Any = None) -> "HubClient[Any]":
         """What can be done with one hub.
 
         Args:
+            client: a ``typing.Protocol`` with the methods that clients of this hub have; see ``Hub``.
             origin: ``url`` of the endpoint that the connections talked about belong to; "" to ask all.
 
         Raises:
             InvalidNameError: not a hub name that the service takes.
+            RegistrationError: ``client`` is no such class.
         """
-        hub = self._hubs.get((name, origin))
+        hub = self._hubs.get((name, origin, client))
         if hub is None:
             paths = HubPaths(name, application=self._application, api_version=self._api_version)
             calls = HubCalls(
@@ -136,9 +144,9 @@ class ServiceClient:
                 origin=origin,
                 router=self._router,
             )
-            hub = HubClient(calls, self)
+            hub = HubClient(calls, self, kinds_of(client))
             if len(self._hubs) < MAX_HUBS:
-                self._hubs[name, origin] = hub
+                self._hubs[name, origin, client] = hub
         return hub
 
     async def client_access(self, hub: str, identity: Identity) -> ClientAccess:
@@ -177,7 +185,7 @@ class ServiceClient:
         return True
 
 
-class HubClient:
+class HubClient(Generic[C]):
     """One hub of the service.
 
     Attributes:
@@ -188,8 +196,9 @@ class HubClient:
         connections: single connections.
     """
 
-    def __init__(self, calls: HubCalls, service: ServiceClient) -> None:
+    def __init__(self, calls: HubCalls, service: ServiceClient, kinds: Kinds[C]) -> None:
         self.calls = calls
+        self._kinds = kinds
         self.name = calls.name
         self._service = service
 
@@ -197,9 +206,9 @@ class HubClient:
         return f"<HubClient {self.name}>"
 
     @cached_property
-    def clients(self) -> Clients:
+    def clients(self) -> Clients[C]:
         """Whom to send to."""
-        return Clients(self.calls)
+        return Clients(self.calls, self._kinds)
 
     @cached_property
     def groups(self) -> Groups:

@@ -1,9 +1,9 @@
 """What a handler learns about its caller, and how it answers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 import anyio.from_thread
 import msgspec
@@ -17,8 +17,17 @@ from .connection_string import Endpoint
 from .errors import InvalidMessageError
 from .hub_calls import HubCalls
 from .memberships import Connections, Groups, Users
-from .protocol.upstream import CLIENT_QUERY, CONNECTION_ID, HEADER_PREFIX, USER_CLAIMS, USER_ID, decode_header
-from .targets import Clients, ConnectionTarget, Target
+from .protocol.upstream import (
+    CLIENT_QUERY,
+    CONNECTION_ID,
+    DISCONNECTED,
+    HEADER_PREFIX,
+    USER_CLAIMS,
+    USER_ID,
+    decode_header,
+)
+from .streams import stream_to
+from .targets import UNTYPED, C, Clients, ConnectionTarget, Kinds, Target
 
 T = TypeVar("T")
 
@@ -35,10 +44,12 @@ class Service(Struct, frozen=True):
     unsealer: Unsealer
     hub_client: Callable[[str, Endpoint | None], HubClient]
     """A hub's name and the endpoint its connections live at."""
+    parallel_invocations: bool = False
+    """Whether the service goes on with a connection's messages while a handler runs."""
 
 
-class Context:
-    """One upstream call, as its handler sees it.
+class Context(Generic[C]):
+    """One upstream call, as its handler sees it. In a hub with ``client=ChatClient`` it is a ``Context[ChatClient]``.
 
     Attributes:
         hub: name of the hub, as the service sent it.
@@ -48,6 +59,7 @@ class Context:
         after_work: what ``after`` was given.
         invocation_id: None if the caller does not wait for an answer (``send()`` in the JavaScript client).
         error: why the connection ended; only for ``disconnected``, and None for a normal end.
+        is_answered: whether the service has its answer, or gets it now; so in work of ``after``.
     """
 
     after_work: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]] = ()
@@ -62,6 +74,7 @@ class Context:
         body: bytes,
         service: Service,
         endpoint: Endpoint | None,
+        kinds: Kinds[C] = UNTYPED,
     ) -> None:
         self.hub = hub
         self.category = category
@@ -74,6 +87,8 @@ class Context:
         self._body = body
         self._service = service
         self._endpoint = endpoint
+        self._kinds = kinds
+        self.is_answered = False
         self._raw_arguments: Raw | None = None
         self._binary = False
 
@@ -180,6 +195,29 @@ class Context:
             awaitable.close()  # nobody will await it
         raise RuntimeError("ctx.wait is for plain def handlers: use await here")
 
+    async def stream_to_caller(
+        self, target: str, items: AsyncIterable[Any], *, stream_id: str | None = None
+    ) -> bool:
+        """Send each item to the caller as it comes: its client method ``target`` is called with ``(stream_id, number,
+        what, value)``, where ``what`` is ``"item"``, and in the end once ``"end"`` or ``"error"``.
+
+        One send is under way at a time. For what takes longer than a handler may, leave it for after the answer:
+        ``ctx.after(ctx.stream_to_caller, "token", tokens())``.
+
+        Args:
+            items: e.g. an async generator; it is closed whatever happens.
+            stream_id: what the client knows the stream by; default: a new one.
+
+        Returns:
+            False if the caller has gone before the end.
+
+        Raises:
+            Exception: what ``items`` raises. Its text goes to the client only if it is a HubError.
+            ServiceError: as ``Target.send``.
+        """
+        caller = ConnectionTarget(self._hub_client.calls, self.connection_id)
+        return await stream_to(caller, target, items, stream_id=stream_id)
+
     @property
     def state(self) -> State:
         """What the outer application's lifespan has put into its state."""
@@ -189,10 +227,21 @@ class Context:
     def _hub_client(self) -> HubClient:
         return self._service.hub_client(self.hub, self._endpoint)
 
+    def _check_caller_is_free(self) -> None:
+        waits = not self.is_answered and self.event.lower() != DISCONNECTED
+        if waits and not self._service.parallel_invocations:
+            raise RuntimeError(
+                "a handler cannot invoke its own caller: the service takes the caller's next message, its result, "
+                "only when this call is answered. Leave it for after the answer with ctx.after(...), or, if your "
+                "service takes messages in parallel: UpstreamApp(parallel_invocations=True)"
+            )
+
     @property
-    def clients(self) -> "CallerClients":
+    def clients(self) -> "CallerClients[C]":
         """Whom to send to, the caller and the others included."""
-        return CallerClients(self._hub_client.calls, self.connection_id)
+        return CallerClients(
+            self._hub_client.calls, self.connection_id, self._kinds, self._check_caller_is_free
+        )
 
     @property
     def groups(self) -> "CallerGroups":
@@ -210,26 +259,60 @@ class Context:
         return self._hub_client.connections
 
 
-class CallerClients(Clients):
-    """``Clients`` that knows who called."""
+class _Caller:
+    """``clients.caller``: a ``ConnectionTarget``, or the hub's client class, which a property could not say."""
 
-    def __init__(self, calls: HubCalls, connection_id: str) -> None:
-        super().__init__(calls)
-        self._connection_id = connection_id
+    @overload
+    def __get__(self, clients: "CallerClients[Target]", owner: type) -> ConnectionTarget: ...
+    @overload
+    def __get__(self, clients: "CallerClients[C]", owner: type) -> C: ...
+
+    def __get__(self, clients: "CallerClients[Any]", owner: type) -> Any:
+        return clients.connection(clients.connection_id)
+
+
+class CallerClients(Clients[C]):
+    """``Clients`` that knows who called.
+
+    Args:
+        before_invoke: is called before the caller is invoked, and may raise.
+
+    Attributes:
+        caller: the connection that sent this call.
+    """
+
+    caller = _Caller()
+
+    def __init__(
+        self, calls: HubCalls, connection_id: str, kinds: Kinds[C], before_invoke: Callable[[], None]
+    ) -> None:
+        super().__init__(calls, kinds)
+        self.connection_id = connection_id
+        self._before_invoke = before_invoke
 
     @property
-    def caller(self) -> ConnectionTarget:
-        """The connection that sent this call."""
-        return self.connection(self._connection_id)
+    def untyped(self) -> "CallerClients[Target]":
+        """See ``Clients``."""
+        return CallerClients(self._calls, self.connection_id, UNTYPED, self._before_invoke)
+
+    @overload
+    def connection(self: "CallerClients[Target]", connection_id: str) -> ConnectionTarget: ...
+    @overload
+    def connection(self, connection_id: str) -> C: ...
+
+    def connection(self, connection_id: str) -> Any:
+        """One connection."""
+        guard = self._before_invoke if connection_id == self.connection_id else None
+        return self._kinds.connection(self._calls, connection_id, before_invoke=guard)
 
     @property
-    def others(self) -> Target:
+    def others(self) -> C:
         """Everybody but the caller."""
-        return self.all_except([self._connection_id])
+        return self.all_except([self.connection_id])
 
-    def others_in_group(self, group: str) -> Target:
+    def others_in_group(self, group: str) -> C:
         """Everybody in ``group`` but the caller."""
-        return self.group(group, excluding=[self._connection_id])
+        return self.group(group, excluding=[self.connection_id])
 
 
 class CallerGroups(Groups):
@@ -258,11 +341,11 @@ class CallerGroups(Groups):
         )
 
 
-def role(*names: str) -> Callable[[Context], bool]:
+def role(*names: str) -> "Predicate":
     """A predicate for ``require=``: the caller has one of these values in its sealed claim ``role``."""
     wanted = frozenset(names)
 
-    def has_role(context: Context) -> bool:
+    def has_role(context: Context[Any]) -> bool:
         return not wanted.isdisjoint(context.claims.get("role", ()))
 
     has_role.__name__ = f"role({', '.join(map(repr, names))})"
@@ -273,5 +356,5 @@ async def _awaited(awaitable: Awaitable[T]) -> T:
     return await awaitable
 
 
-Predicate = Callable[[Context], bool]
+Predicate = Callable[[Context[Any]], bool]
 """What ``require=`` takes."""

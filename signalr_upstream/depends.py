@@ -53,7 +53,7 @@ class Dependency(Struct, frozen=True):
     is_generator: bool
 
 
-Need = Dependency | type[Context] | type[Request]
+Need = Dependency | type[Context[Any]] | type[Request]
 """What a parameter is filled with."""
 
 
@@ -183,7 +183,7 @@ class Injection:
     def __init__(
         self,
         *,
-        context: Context | None,
+        context: Context[Any] | None,
         request: Callable[[], Request],
         threads: Threads,
         overrides: Overrides,

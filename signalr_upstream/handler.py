@@ -5,9 +5,10 @@ from typing import Any
 
 from .binding import Binding
 from .context import Context, Predicate
-from .errors import Forbidden, RegistrationError
+from .errors import Forbidden, HubError, RegistrationError
 from .places import shown
 from .protocol.upstream import MESSAGES
+from .typed_clients import kinds_of
 
 
 class Handler:
@@ -19,6 +20,7 @@ class Handler:
         timeout: seconds it may take; None for the app's limit.
         cancel_on_disconnect: it is cancelled when its caller hangs up.
         is_plain: it wants nothing but its arguments.
+        kinds: what ``ctx.clients`` gives it.
 
     Raises:
         RegistrationError: it could never be called, or not as its options say.
@@ -33,6 +35,7 @@ class Handler:
         require: Predicate | None,
         timeout: float | None,
         cancel_on_disconnect: bool,
+        client: type | None,
     ) -> None:
         self.function = function
         self.category = category
@@ -40,7 +43,8 @@ class Handler:
         self.require = require
         self.timeout = timeout
         self.cancel_on_disconnect = cancel_on_disconnect
-        self.binding = Binding(function, takes_arguments=category == MESSAGES)
+        self.binding = Binding(function, takes_arguments=category == MESSAGES, client=client)
+        self.kinds = kinds_of(client)
         if cancel_on_disconnect and not self.binding.is_async:
             raise RegistrationError(
                 f"{shown(function)}: cancel_on_disconnect= needs an async handler; a thread cannot be stopped"
@@ -64,3 +68,14 @@ class Handler:
             raise TypeError(f"require= of {self!r} has to give a bool, not {type(allowed).__name__}")
         if not allowed:
             raise Forbidden
+
+    def check_answers(self, *, with_items: bool) -> None:
+        """Check that it answers as its caller wants: with items (``stream()``), or with at most one result.
+
+        Raises:
+            HubError: it does not.
+        """
+        if self.binding.is_stream and not with_items:
+            raise HubError(f"{self.event} answers with a stream: call it with stream().")
+        if with_items and not self.binding.is_stream:
+            raise HubError(f"{self.event} answers with no stream: call it with invoke() or send().")

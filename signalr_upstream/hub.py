@@ -8,7 +8,7 @@ import os
 import weakref
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 from .claims import ClientAccess, Identity
 from .client import HubClient, ServiceClient
@@ -23,7 +23,8 @@ from .places import shown
 from .protocol.rest import check_name
 from .protocol.upstream import MESSAGES
 from .registering import ErrorMap, ErrorMaps, Filter, check_filter, check_options, marked_methods
-from .targets import Clients
+from .targets import C, Clients, Target
+from .typed_clients import kinds_of
 
 Negotiator = Callable[..., Awaitable[Identity] | Identity]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,10 +36,10 @@ M = TypeVar("M", bound=ErrorMap)
 class Connector(Protocol):
     """What a hub needs of an app: a way to its service."""
 
-    def hub(self, hub: "Hub", *, name: str | None = None) -> HubClient: ...
+    def hub(self, hub: "Hub[C]", *, name: str | None = None) -> HubClient[C]: ...
 
     async def client_access(
-        self, hub: "Hub", identity: Identity, *, name: str | None = None
+        self, hub: "Hub[Any]", identity: Identity, *, name: str | None = None
     ) -> ClientAccess: ...
 
 
@@ -46,22 +47,32 @@ current_app: ContextVar[Connector] = ContextVar("signalr_upstream_current_app")
 """The app that serves the call this code runs in."""
 
 
-class Hub:
+class Hub(Generic[C]):
     """A hub and its handlers.
 
     Args:
         name: as clients connect to it; compared ignoring case. ``"tenant_*"`` serves every hub whose name begins so.
         connection: name of the setting that holds this hub's connection string, as in Microsoft's bindings.
+        client: a ``typing.Protocol`` with the methods that clients of this hub have. What ``clients`` selects then has
+            these methods, here and in handlers, which annotate ``Context[ChatClient]``.
 
     Raises:
         InvalidNameError: a name that the service would not take.
+        RegistrationError: ``client`` is no ``Protocol`` of async methods.
     """
 
-    def __init__(self, name: str, *, connection: str = DEFAULT_SETTING) -> None:
+    @overload
+    def __init__(self: "Hub[Target]", name: str, *, connection: str = ...) -> None: ...
+    @overload
+    def __init__(self, name: str, *, connection: str = ..., client: Callable[..., C]) -> None: ...
+
+    def __init__(self, name: str, *, connection: str = DEFAULT_SETTING, client: Any = None) -> None:
+        kinds_of(client)
         self.is_family = name.endswith("*")
         check_name("hub", name[:-1] if self.is_family else name)
         self.name = name
         self.connection = connection
+        self.client: type | None = client
         self.negotiator: Dependency | None = None
         self._handlers: dict[tuple[str, str], Handler] = {}
         self._catch_alls: list[tuple[str, Handler]] = []  # longest prefix first
@@ -120,6 +131,7 @@ class Hub:
                 require=require,
                 timeout=timeout,
                 cancel_on_disconnect=cancel_on_disconnect,
+                client=self.client,
             )
             self._add(handler)
             return function
@@ -240,17 +252,17 @@ class Hub:
             )
         return apps[0] if apps else None
 
-    def _hub_client(self, name: str | None = None) -> HubClient:
+    def _hub_client(self, name: str | None = None) -> HubClient[C]:
         connector = self._connector()
         if connector is not None:
             return connector.hub(self, name=name)
         if self._from_environment is None:
             endpoints = Endpoints.load(environ=os.environ, name=self.connection)
             self._from_environment = ServiceClient(endpoints=endpoints)
-        return self._from_environment.hub(self.whole_name(name))
+        return self._from_environment.hub(self.whole_name(name), client=self.client)
 
     @property
-    def clients(self) -> Clients:
+    def clients(self) -> Clients[C]:
         """Whom to send to."""
         return self._hub_client().clients
 

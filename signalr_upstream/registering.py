@@ -12,7 +12,7 @@ from .protocol.upstream import CONNECTED, CONNECTIONS, DISCONNECTED, MESSAGES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-Filter = Callable[[Context, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+Filter = Callable[[Context[Any], Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """Runs around handlers: ``async def f(ctx, call_next)``."""
 
 ErrorMap = Callable[[Any], "str | Exception"]

@@ -7,6 +7,7 @@ ready to be pasted.
 import logging
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from msgspec import Struct
 from starlette.types import Scope
@@ -80,9 +81,9 @@ class Routes:
 
     def __init__(
         self,
-        hubs: Sequence[Hub],
+        hubs: Sequence[Hub[Any]],
         *,
-        service_of: Callable[[Hub | None], Service],
+        service_of: Callable[[Hub[Any] | None], Service],
         path: PathPattern | None,
         application: str,
         filters: Sequence[Filter],
@@ -110,7 +111,7 @@ class Routes:
         """The service whose keys check a call that has no route yet."""
         return self._service_of(self.find_hub(self._plain_name(decode_header(headers.get(HUB, b"")))))
 
-    def find_hub(self, name: str) -> Hub | None:
+    def find_hub(self, name: str) -> Hub[Any] | None:
         """The hub that answers to ``name``: the one called so, else the most specific family."""
         return next((hub for hub in self._hubs if hub.serves(name)), None)
 

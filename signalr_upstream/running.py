@@ -17,6 +17,7 @@ from .depends import Injection, Overrides
 from .handler import Handler
 from .protocol.upstream import ResultEncoder
 from .routing import Route
+from .streams import ClientStream
 from .threads import Threads
 from .time_limit import TimeLimits
 
@@ -81,17 +82,43 @@ class Runner:
                 work = _watched(work, receive)
             return await self.time_limits.within(limit, work)
         except asyncio.CancelledError as error:
-            current = asyncio.current_task()
-            if current is None or current.cancelling():
-                raise  # the server ends this call
-            raise RuntimeError("the handler awaited what was cancelled") from error
+            raise _cause_of(error) from error
+
+    async def run_stream(
+        self,
+        handler: Handler,
+        route: Route,
+        context: Context,
+        arguments: Raw,
+        stream: ClientStream,
+    ) -> None:
+        """Run a handler that is an async generator, and feed its items to ``stream``.
+
+        Its time is limited only where it has a limit of its own: the call it came by has been answered.
+
+        Raises:
+            TimeLimitPassed, Exception: as ``run``.
+        """
+        work = self._whole(handler, route, context, arguments, stream)
+        limit = handler.timeout
+        try:
+            await (work if limit is None else self.time_limits.within(limit, work))
+        except asyncio.CancelledError as error:
+            raise _cause_of(error) from error
 
     def _encode(self, context: Context, route: Route, result: Any) -> bytes:
         if context.invocation_id is None:
             return b""
         return self._encode_result(context.invocation_id, result, binary=route.binary)
 
-    async def _whole(self, handler: Handler, route: Route, context: Context, arguments: Raw | None) -> bytes:
+    async def _whole(
+        self,
+        handler: Handler,
+        route: Route,
+        context: Context,
+        arguments: Raw | None,
+        stream: ClientStream | None = None,
+    ) -> bytes:
         async with Injection(
             context=context,
             request=lambda: context.request,
@@ -104,6 +131,8 @@ class Runner:
                 needs = handler.binding.needs
                 if needs:
                     args, kwargs = handler.binding.place_injected(args, kwargs, await injection.fill(needs))
+                if stream is not None:
+                    return await stream.feed(handler.function(*args, **kwargs))
                 if handler.binding.is_async:
                     return await handler.function(*args, **kwargs)
                 return await self._threads.run(handler.function, *args, **kwargs)
@@ -112,7 +141,8 @@ class Runner:
             for one in reversed(route.filters):
                 call_next = partial(one, context, call_next)
             # The dependencies end behind the encoding, so that what they end is still there for it.
-            return self._encode(context, route, await call_next())
+            result = await call_next()
+            return b"" if stream is not None else self._encode(context, route, result)
 
 
 def _bind(
@@ -121,6 +151,13 @@ def _bind(
     if arguments is None:
         return handler.binding.call_without_arguments(context)
     return handler.binding.bind(context, arguments, binary=route.binary)
+
+
+def _cause_of(error: asyncio.CancelledError) -> BaseException:
+    current = asyncio.current_task()
+    if current is None or current.cancelling():
+        return error  # the server ends this call
+    return RuntimeError("the handler awaited what was cancelled")
 
 
 async def _watched(work: Awaitable[bytes], receive: Receive) -> bytes:

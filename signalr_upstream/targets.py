@@ -1,7 +1,10 @@
 """Whom to send to: everybody, groups, users and connections. A selector only says whom; ``send`` sends."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar, overload
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, TypeVar, overload
+
+import typing_extensions
+from msgspec import Struct
 
 from .hub_calls import HubCalls
 from .protocol import rest
@@ -67,9 +70,12 @@ class Target:
 class ConnectionTarget(Target):
     """One connection: it can also be asked, and given the items of a stream it has called for."""
 
-    def __init__(self, calls: HubCalls, connection_id: str) -> None:
+    def __init__(
+        self, calls: HubCalls, connection_id: str, *, before_invoke: Callable[[], None] | None = None
+    ) -> None:
         super().__init__(calls, rest.SEND_TO_CONNECTION, [(connection_id,)])
         self._connection_id = connection_id
+        self._before_invoke = before_invoke
 
     @overload
     async def invoke(self, target: str, *args: Any, timeout: float = ...) -> Any: ...
@@ -85,8 +91,8 @@ class ConnectionTarget(Target):
     ) -> Any:
         """Call the client method ``target`` and give what the client returns.
 
-        The service handles one connection's messages one at a time: a handler that asks its own caller waits
-        for ever.
+        The service handles one connection's messages one at a time, so a handler that asked its own caller would
+        wait for ever: that raises a RuntimeError, see ``Context.after`` for the way out.
 
         Args:
             result_type: what the result has to be, as msgspec converts it.
@@ -98,6 +104,8 @@ class ConnectionTarget(Target):
             DeliveryUnknown: no answer in time.
             ResultError: the result is no ``result_type``.
         """
+        if self._before_invoke is not None:
+            self._before_invoke()
         calls = self._calls
         request = calls.prepare(
             rest.INVOKE_CONNECTION, (self._connection_id,), body=calls.bodies.message(target, args)
@@ -130,44 +138,69 @@ class ConnectionTarget(Target):
         return await self._calls.ask(rest.COMPLETE_STREAM, self._connection_id, stream_id, query=query)
 
 
-class Clients:
+C = typing_extensions.TypeVar("C", default=Target)
+"""What a selector gives: a ``Target``, or for a hub with ``client=`` that class."""
+
+
+class Kinds(Struct, Generic[C], frozen=True):
+    """The classes that selectors make: ``Target`` and ``ConnectionTarget``, or those that know a hub's client."""
+
+    target: Callable[..., C]
+    connection: Callable[..., C]
+
+
+UNTYPED: Kinds[Any] = Kinds(Target, ConnectionTarget)
+
+
+class Clients(Generic[C]):
     """Whom to send to."""
 
-    def __init__(self, calls: HubCalls) -> None:
+    def __init__(self, calls: HubCalls, kinds: Kinds[C] = UNTYPED) -> None:
         self._calls = calls
+        self._kinds = kinds
 
     @property
-    def all(self) -> Target:
+    def untyped(self) -> "Clients[Target]":
+        """The same without the hub's client class, e.g. for targets that are no Python names."""
+        return Clients(self._calls)
+
+    @property
+    def all(self) -> C:
         """Everybody connected to the hub."""
-        return Target(self._calls, rest.SEND_TO_ALL)
+        return self._kinds.target(self._calls, rest.SEND_TO_ALL)
 
-    def all_except(self, connection_ids: Iterable[str]) -> Target:
+    def all_except(self, connection_ids: Iterable[str]) -> C:
         """Everybody but these connections. Their ids travel in the URL, which ends at some 250 of them."""
-        return Target(self._calls, rest.SEND_TO_ALL, excluding=connection_ids)
+        return self._kinds.target(self._calls, rest.SEND_TO_ALL, excluding=connection_ids)
 
-    def group(self, group: str, *, excluding: Iterable[str] = ()) -> Target:
+    def group(self, group: str, *, excluding: Iterable[str] = ()) -> C:
         """A group of this hub, without the connections ``excluding``."""
-        return Target(self._calls, rest.SEND_TO_GROUP, ((group,),), excluding=excluding)
+        return self._kinds.target(self._calls, rest.SEND_TO_GROUP, ((group,),), excluding=excluding)
 
-    def groups(self, groups: Iterable[str]) -> Target:
+    def groups(self, groups: Iterable[str]) -> C:
         """Several groups. Who is in two of them gets the message twice."""
-        return Target(self._calls, rest.SEND_TO_GROUP, each(groups))
+        return self._kinds.target(self._calls, rest.SEND_TO_GROUP, each(groups))
 
-    def user(self, user_id: str) -> Target:
+    def user(self, user_id: str) -> C:
         """Every connection of a user."""
-        return Target(self._calls, rest.SEND_TO_USER, ((user_id,),))
+        return self._kinds.target(self._calls, rest.SEND_TO_USER, ((user_id,),))
 
-    def users(self, user_ids: Iterable[str]) -> Target:
+    def users(self, user_ids: Iterable[str]) -> C:
         """Every connection of several users."""
-        return Target(self._calls, rest.SEND_TO_USER, each(user_ids))
+        return self._kinds.target(self._calls, rest.SEND_TO_USER, each(user_ids))
 
-    def connection(self, connection_id: str) -> ConnectionTarget:
+    @overload
+    def connection(self: "Clients[Target]", connection_id: str) -> ConnectionTarget: ...
+    @overload
+    def connection(self, connection_id: str) -> C: ...
+
+    def connection(self, connection_id: str) -> Any:
         """One connection."""
-        return ConnectionTarget(self._calls, connection_id)
+        return self._kinds.connection(self._calls, connection_id)
 
-    def connections(self, connection_ids: Iterable[str]) -> Target:
+    def connections(self, connection_ids: Iterable[str]) -> C:
         """Several connections."""
-        return Target(self._calls, rest.SEND_TO_CONNECTION, each(connection_ids))
+        return self._kinds.target(self._calls, rest.SEND_TO_CONNECTION, each(connection_ids))
 
 
 def listed(names: Iterable[str]) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ import logging
 import pytest
 
 from signalr_upstream import Context, Forbidden, Hub, HubError, UpstreamApp, role
-from signalr_upstream.calls import MASKED
 from signalr_upstream.errors import Redeliver
+from signalr_upstream.streams import MASKED
 
 from .support import (
     CONNECTION_STRING,

@@ -38,7 +38,7 @@ BAD_JSON = {
     "open": b'{"type":10}',
     "close": b'{"Type":11}',
     "completion": b'{"type":3,"invocationId":"1"}',
-    "stream invocation": b'{"type":4,"invocationId":"1","target":"echo","arguments":["a"]}',
+    "stream invocation without an id": b'{"type":4,"target":"echo","arguments":["a"]}',
     "type as text": b'{"type":"1","target":"echo","arguments":["a"]}',
     "another target": b'{"type":1,"target":"other","arguments":["a"]}',
     "target is no text": b'{"type":1,"target":1,"arguments":["a"]}',

@@ -8,7 +8,8 @@ import anyio.to_thread
 import pytest
 
 from signalr_upstream import Context, Hub, UpstreamApp
-from signalr_upstream.calls import MASKED, TIMED_OUT
+from signalr_upstream.calls import TIMED_OUT
+from signalr_upstream.streams import MASKED
 
 from .support import CONNECTION_STRING, call_headers, detail, invocation, invoke, post, send, serve
 

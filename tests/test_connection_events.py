@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from signalr_upstream import Context, Forbidden, Hub, HubError, UpstreamApp, role
-from signalr_upstream.calls import MASKED, TIMED_OUT
+from signalr_upstream.calls import TIMED_OUT
+from signalr_upstream.streams import MASKED
 
 from .support import (
     CONNECTION_STRING,

@@ -133,11 +133,11 @@ def encode_invocation(message: Invocation | StreamInvocation, *, binary: bool) -
     return JsonHubProtocol.encode(message).removesuffix(RECORD_SEPARATOR)
 
 
-def decode_json_invocation(body: bytes) -> Invocation:
+def decode_json_invocation(body: bytes) -> Invocation | StreamInvocation:
     """Decode the JSON body of category ``messages``; its arguments stay raw.
 
     Raises:
-        InvalidMessageError: it is not an Invocation.
+        InvalidMessageError: it is neither an Invocation nor a StreamInvocation.
         TrailingDataError: bytes follow it. One 0x1E is taken, since early emulators sent it.
     """
     try:
@@ -149,7 +149,7 @@ def decode_json_invocation(body: bytes) -> Invocation:
     except _DECODE_ERRORS:
         pass
     message = decode_json_body(body)
-    if not isinstance(message, Invocation):
+    if not isinstance(message, Invocation | StreamInvocation):
         raise InvalidMessageError(f"expected an invocation (type 1), got {type(message).__name__}")
     return message
 
@@ -181,14 +181,20 @@ def _message_of(members: dict[str, Raw]) -> UpstreamMessage:
                 arguments=members["arguments"],
                 invocation_id=_decode_optional_text(members.get("invocationid", b"null")),
             )
+        case b"4":
+            return StreamInvocation(
+                invocation_id=_decode_text(members["invocationid"]),
+                target=_decode_text(members["target"]),
+                arguments=members["arguments"],
+            )
         case b"10":
             return OpenConnection()
         case b"11":
             return CloseConnection(_decode_optional_text(members.get("error", b"null")))
-    raise InvalidMessageError("the message's type is none of 1 (invocation), 10 (open) and 11 (close)")
+    raise InvalidMessageError("the message's type is none of 1, 4 (invocations), 10 (open) and 11 (close)")
 
 
-def decode_msgpack_invocation(body: bytes) -> Invocation:
+def decode_msgpack_invocation(body: bytes) -> Invocation | StreamInvocation:
     """Decode the MessagePack body of category ``messages``; its arguments stay raw.
 
     Raises:
@@ -196,7 +202,7 @@ def decode_msgpack_invocation(body: bytes) -> Invocation:
     """
     check_msgpack_depth(body)
     message = MessagePackHubProtocol.decode(body)
-    if not isinstance(message, Invocation):
+    if not isinstance(message, Invocation | StreamInvocation):
         raise InvalidMessageError("expected an invocation (type 1)")
     return message
 

@@ -1,0 +1,113 @@
+"""Handlers that answer a client's ``stream()``: tasks of the app that feed the streams of its clients.
+
+The call itself is answered before the first item. That the service passes such calls on is a proposal of Microsoft's,
+so all of this is behind ``UpstreamApp(experimental_streams=True)``.
+
+Spec: https://github.com/Azure/azure-signalr/issues/2132
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import copy_context
+from typing import Any, Final
+
+from .context import Context
+from .errors import ConfigurationError, HubError
+from .handler import Handler
+from .streams import ClientStream
+from .targets import ConnectionTarget
+
+logger = logging.getLogger("signalr_upstream")
+
+MAX_STREAMS: Final = 1000
+"""A worker. Each is a task that waits most of the time; clients choose how many they open."""
+PATIENCE: Final = 5.0
+"""Seconds a shutdown waits for streams to end, which it has cancelled."""
+SHUTTING_DOWN: Final = "The server is shutting down."
+
+Work = Callable[[ClientStream], Awaitable[Any]]
+"""Runs the handler, and feeds its items to the stream."""
+
+
+class StreamCalls:
+    """The streams that one app feeds.
+
+    Args:
+        is_on: whether the app may have any.
+    """
+
+    def __init__(self, *, is_on: bool) -> None:
+        self._is_on = is_on
+        self._ends_with: str | None = None  # what cancelled streams tell their client
+        self._connections: dict[asyncio.Task[None], str] = {}  # whose stream a task feeds
+
+    def begin(self, context: Context[Any], work: Work, *, explain: Callable[[Exception], str]) -> None:
+        """Start to feed the stream that a call has asked for.
+
+        Args:
+            explain: what the client is told of an error, which it logs.
+
+        Raises:
+            HubError: this worker feeds as many streams as it takes, or none at all.
+        """
+        if not self._is_on:
+            raise HubError("Streams are not switched on: UpstreamApp(experimental_streams=True).")
+        if len(self._connections) >= MAX_STREAMS:
+            raise HubError("The server feeds as many streams as it takes; try again later.")
+        connection = context.clients.untyped.connection(context.connection_id)
+        feeding = self._feed(connection, context, work, explain)
+        task = asyncio.get_running_loop().create_task(feeding, context=copy_context())
+        self._connections[task] = context.connection_id
+        task.add_done_callback(self._connections.pop)
+
+    def end_of(self, connection_id: str) -> None:
+        """Stop feeding a client that has gone."""
+        for task, owner in self._connections.items():
+            if owner == connection_id:
+                task.cancel()
+
+    async def drain(self) -> None:
+        """End all streams with an error; the app shuts down."""
+        self._ends_with = SHUTTING_DOWN
+        for task in self._connections:
+            task.cancel()
+        if self._connections:
+            await asyncio.wait(list(self._connections), timeout=PATIENCE)
+        self._ends_with = None
+
+    async def _feed(
+        self,
+        connection: ConnectionTarget,
+        context: Context[Any],
+        work: Work,
+        explain: Callable[[Exception], str],
+    ) -> None:
+        stream = ClientStream(connection, context.invocation_id or "")
+        error: str | None = None
+        try:
+            await work(stream)
+        except asyncio.CancelledError:
+            if self._ends_with is None:
+                return  # nobody is there to be told
+            error = self._ends_with
+        except Exception as failure:
+            error = explain(failure)
+        try:
+            await stream.complete(error)
+        except Exception as failure:
+            logger.error("the stream of %r could not be ended, and its client waits: %s", context, failure)
+
+
+def check_streams(handlers: Iterable[Handler]) -> None:
+    """Check that no handler needs what is not switched on.
+
+    Raises:
+        ConfigurationError: one does.
+    """
+    for handler in handlers:
+        if handler.binding.is_stream:
+            raise ConfigurationError(
+                f"{handler!r} is a generator: it answers a client's stream(), which Azure does not pass on today. "
+                "To try it with the local service: UpstreamApp(experimental_streams=True)"
+            )
