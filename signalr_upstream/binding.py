@@ -190,7 +190,7 @@ class Binding:
     def _check_client(self, name: str, annotation: Any) -> None:
         fits: list[object] = [Any, C, Target, *(self._client.__mro__ if self._client else ())]
         for given in typing.get_args(annotation):
-            if given not in fits:
+            if (typing.get_origin(given) or given) not in fits:
                 shown = getattr(given, "__qualname__", given)
                 has = f"client={self._client.__qualname__}" if self._client else "no client="
                 raise self._refuse(f"`{name}` is a Context[{shown}], and its hub has {has}")

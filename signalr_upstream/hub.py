@@ -5,6 +5,7 @@ through the app that is current in this context, else the only app the hub is in
 """
 
 import os
+import typing
 import weakref
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -72,7 +73,7 @@ class Hub(Generic[C]):
         check_name("hub", name[:-1] if self.is_family else name)
         self.name = name
         self.connection = connection
-        self.client: type | None = client
+        self.client: type | None = typing.get_origin(client) or client
         self.negotiator: Dependency | None = None
         self._handlers: dict[tuple[str, str], Handler] = {}
         self._catch_alls: list[tuple[str, Handler]] = []  # longest prefix first

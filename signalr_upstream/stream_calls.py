@@ -69,6 +69,7 @@ class StreamCalls:
 
     async def drain(self) -> None:
         """End all streams with an error; the app shuts down."""
+        await asyncio.sleep(0)  # a task that has not begun would tell nobody of its end
         self._ends_with = SHUTTING_DOWN
         for task in self._connections:
             task.cancel()

@@ -1,5 +1,6 @@
 """Streams to clients: a numbered one over plain messages, and the items of a client's own ``stream()`` call."""
 
+import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
@@ -49,6 +50,7 @@ async def stream_to(
                     raise
                 return False
             number += 1
+            await asyncio.sleep(0)  # a source that never waits must not stop everybody else, in tests for one
     return True
 
 
@@ -82,6 +84,7 @@ class ClientStream:
                 if not await self._connection.send_item(self._stream_id, item):
                     self.is_gone = True
                     return
+                await asyncio.sleep(0)  # as above
 
     async def complete(self, error: str | None) -> None:
         """Say that it has ended, if anybody is there to hear it."""

@@ -29,6 +29,7 @@ def kinds_of(client: type | None) -> Kinds[Any]:
     """
     if client is None:
         return UNTYPED
+    client = typing.get_origin(client) or client
     if not (isinstance(client, type) and typing_extensions.is_protocol(client)):
         raise RegistrationError(
             f"client= takes a typing.Protocol with the methods of clients, not {client!r}"
