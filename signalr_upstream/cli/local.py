@@ -134,7 +134,7 @@ async def _serve(
 
 
 def _announce_upstream(service: "LocalService") -> None:
-    from ..local.templates import describe, hide_secrets  # noqa: PLC0415 - as the service itself
+    from ..local.upstream.templates import describe, hide_secrets  # noqa: PLC0415 - as the service itself
 
     templates = service.upstream_templates
     if service.upstream_settings is None:

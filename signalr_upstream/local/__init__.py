@@ -2,11 +2,11 @@
 
 from .app import LocalService
 from .clock import ManualClock
-from .in_process_client import DisconnectedError, InProcessClient, NothingCameError, Received
-from .in_process_socket import NotAdmittedError
-from .journal import RestCall, UpstreamCall
-from .replay import Difference, replay
-from .templates import UpstreamTemplate
+from .socketless.in_process_client import DisconnectedError, InProcessClient, NothingCameError, Received
+from .socketless.in_process_socket import NotAdmittedError
+from .records.journal import RestCall, UpstreamCall
+from .records.replay import Difference, replay
+from .upstream.templates import UpstreamTemplate
 
 __all__ = [
     "Difference",

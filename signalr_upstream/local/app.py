@@ -20,23 +20,23 @@ from ..errors import ConfigurationError, SignalRError
 from ..transport import Transport
 from .admission import WILDCARDS, Admission, Query, Refused
 from .answers import is_preflight, preflight, send_refusal, with_cors
-from .client_connection import ClientConnection
-from .client_endpoint import ClientEndpoint, is_clients_path
+from .clients.client_connection import ClientConnection
+from .clients.client_endpoint import ClientEndpoint, is_clients_path
 from .clock import Clock, SystemClock
 from .connections import Hub
 from .faults import Faults, pause
-from .fixture import lines_of, write_lines
-from .hosted_app import HostedApp
-from .in_process import InProcess, InProcessTransport
-from .inspector import INSPECTOR_PATH, Inspector, is_inspector_path
-from .journal import Journal, RestCall, UpstreamCall
-from .recording import record
-from .rest import RestEndpoint
-from .rules import Rules
-from .signing_keys import SigningKeys
-from .templates import UpstreamTemplate
-from .upstream import TIMEOUT, Upstream
-from .upstream_tokens import LocalCredential, TokenIssuer
+from .records.fixture import lines_of, write_lines
+from .socketless.hosted_app import HostedApp
+from .socketless.in_process import InProcess, InProcessTransport
+from .inspector.routes import INSPECTOR_PATH, Inspector, is_inspector_path
+from .records.journal import Journal, RestCall, UpstreamCall
+from .records.recording import record
+from .rest.api import RestEndpoint
+from .upstream.rules import Rules
+from .rest.signing_keys import SigningKeys
+from .upstream.templates import UpstreamTemplate
+from .upstream.delivery import TIMEOUT, Upstream
+from .upstream.upstream_tokens import LocalCredential, TokenIssuer
 
 if TYPE_CHECKING:
     from .server import Server

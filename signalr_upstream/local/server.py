@@ -15,8 +15,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 
 from ..slow_heads import SlowHeads
-from .session import MAX_MESSAGE
-from .websocket import SOCKET
+from .clients.session import MAX_MESSAGE
+from .clients.websocket import SOCKET
 
 GRACE = 3
 """Seconds for requests that are being answered when the port is closed."""

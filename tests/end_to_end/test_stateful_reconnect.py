@@ -11,8 +11,9 @@ import pytest
 from signalr_upstream import Context, Hub, UpstreamApp
 from signalr_upstream.auth import encode_token
 from signalr_upstream.connection_string import parse_connection_string
-from signalr_upstream.local import LocalService, resumption
-from signalr_upstream.local.outgoing import Outgoing
+from signalr_upstream.local import LocalService
+from signalr_upstream.local.clients import resumption
+from signalr_upstream.local.rest.outgoing import Outgoing
 
 from .clients import DRIVERS
 from .processes import HERE, PATIENCE

@@ -18,8 +18,9 @@ from signalr_upstream import Context, Hub, ServiceClient, UpstreamApp
 from signalr_upstream.auth import encode_token
 from signalr_upstream.connection_string import parse_connection_string
 from signalr_upstream.errors import ConfigurationError
-from signalr_upstream.local import LocalService, app_transport, server
-from signalr_upstream.local import client_endpoint as module
+from signalr_upstream.local import LocalService, server
+from signalr_upstream.local.upstream import app_transport
+from signalr_upstream.local.clients import client_endpoint as module
 from signalr_upstream.local.server import HideQueries
 
 pytestmark = pytest.mark.anyio

@@ -1,0 +1,1 @@
+"""The clients of the local service: transports, sessions, and what lies between."""

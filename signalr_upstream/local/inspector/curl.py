@@ -1,0 +1,55 @@
+"""A call to the app as a line for a shell, without secrets: how to make the signature is part of it."""
+
+import base64
+import shlex
+
+from ...protocol import upstream as wire
+from ..records.journal import UpstreamCall
+from ..records.redaction import HIDDEN, hide_headers, hide_url
+from ..upstream.delivery import IN_PROCESS
+
+_IN_PROCESS = IN_PROCESS.partition("{")[0]
+_NOT_SENT = frozenset(("host", "content-length", "connection", "accept-encoding"))
+"""What curl writes by itself."""
+
+
+def curl_line(call: UpstreamCall) -> str | None:
+    """The command that makes ``call`` again; None where that cannot be: the app is in this process, and has no
+    address, or the body was not kept whole.
+
+    The access key comes from the variable ``ACCESS_KEY`` of the shell.
+    """
+    request = call.request
+    if not call.whole or call.request.url.startswith(_IN_PROCESS):
+        return None
+    sign = (
+        f'printf %s {quoted(call.connection_id)} | openssl dgst -sha256 -hmac "$ACCESS_KEY" -r | cut -c1-64'
+    )
+    words = [f"curl -i -X {request.method} {quoted(hide_url(request.url))}"]
+    for name, value in hide_headers(request.headers):
+        if name.lower() == wire.SIGNATURE.decode():
+            words.append(f'-H "{name}: sha256=$({sign})"')
+        elif name.lower() not in _NOT_SENT:
+            words.append(f"-H {quoted(f'{name}: {value}')}")
+    try:
+        words.append(f"--data-binary {quoted(request.body.decode())}")
+    except UnicodeDecodeError:
+        encoded = base64.b64encode(request.body).decode()
+        words = [f"printf %s {encoded} | base64 -d | {words[0]}", *words[1:], "--data-binary @-"]
+    line = " \\\n  ".join(words)
+    return f"# Where it says {HIDDEN}, put in your own.\n{line}" if HIDDEN in line else line
+
+
+def quoted(text: str) -> str:
+    """One word of a shell, in which nothing acts: control characters are written as escapes."""
+    if text.isprintable():
+        return shlex.quote(text)
+    escaped = "".join(
+        character if character.isprintable() and character not in "'\\" else _escape(character)
+        for character in text
+    )
+    return f"$'{escaped}'"
+
+
+def _escape(character: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))

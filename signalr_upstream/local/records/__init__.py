@@ -1,0 +1,1 @@
+"""What has happened at a local service: kept, shown as values, exported and played again."""

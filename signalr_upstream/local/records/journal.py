@@ -1,0 +1,399 @@
+"""What has happened at the local service lately: frames, calls to the app, REST calls.
+
+Tests assert on it, the inspector shows it. Everything is kept as it went over the wire and decoded only when somebody
+looks, since a broadcast to thousands of clients passes through here. Each kind has a ring of its own, so that
+frames do not push calls out. Requests and queries hold secrets: who shows them redacts them.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+from urllib.parse import unquote
+
+from msgspec import Struct
+
+from ...protocol import upstream as wire
+from ...protocol.messages import Completion, HubMessage, Invocation, StreamInvocation
+from .call_values import body_value, completion_of, header, is_binary, result_of, upstream_message, value_of
+from ..clock import Clock
+from .ring import Ring
+
+MAX_FRAMES = 10_000
+"""Frames that are kept: some minutes of a busy page, or two broadcasts to 5,000 clients."""
+
+MAX_CALLS = 1_000
+"""Calls that are kept, of those to the app and of those to the REST API each."""
+
+MAX_GONE = 1_000
+"""Clients that are remembered when they have gone, for the frames that are still there."""
+
+MAX_BYTES = 16 * 1024 * 1024
+"""Bytes of data kept of each kind."""
+
+MAX_KEPT = 64 * 1024
+"""Bytes kept of one frame or one body; of longer ones the start is kept."""
+
+FrameKind = Literal["opened", "received", "sent", "closed"]
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class Frame(Struct, frozen=True, gc=False):
+    """One transport message between a client and the service, or the opening and end of the transport.
+
+    Attributes:
+        number: grows with every entry of the journal, whatever its kind.
+        time: Unix seconds.
+        data: as received or sent, at most ``MAX_KEPT`` bytes of it; of ``opened`` the transport, of ``closed``
+            the reason, if there is one.
+        size: bytes there were.
+    """
+
+    number: int
+    time: float
+    kind: FrameKind
+    connection_id: str
+    data: bytes
+    binary: bool
+    size: int
+
+    @property
+    def kept(self) -> int:
+        """Bytes that count against the journal's limit."""
+        return len(self.data)
+
+
+class Request(Struct, frozen=True):
+    """An HTTP request, ``size`` being the bytes that its body had before it was cut. Holds secrets."""
+
+    method: str
+    url: str
+    headers: Headers
+    body: bytes
+    size: int
+
+    def __repr__(self) -> str:
+        return f"<{self.method} {self.url.partition('?')[0]} with {self.size} bytes>"
+
+
+class Answer(Struct, frozen=True):
+    """An HTTP answer, ``size`` being the bytes that its body had before it was cut."""
+
+    status: int
+    headers: Headers
+    body: bytes
+    size: int
+
+    def __repr__(self) -> str:
+        return f"<{self.status} with {self.size} bytes>"
+
+
+class UpstreamCall(Struct, kw_only=True):
+    """One call to the app; in the journal from its start on.
+
+    Attributes:
+        answer: None while none has come.
+        error: why none came.
+        start: Unix seconds.
+        seconds: how long it took; None while it runs.
+        number: given by the journal.
+        changed: like ``number``, and given anew when the call ends.
+    """
+
+    connection_id: str
+    hub: str
+    category: str
+    event: str
+    request: Request
+    start: float
+    answer: Answer | None = None
+    error: str | None = None
+    seconds: float | None = None
+    number: int = 0
+    changed: int = 0
+
+    @property
+    def user_id(self) -> str | None:
+        """The user on whose behalf the app was called."""
+        return header(self.request.headers, wire.USER_ID)
+
+    @property
+    def arguments(self) -> list[Any]:
+        """What the client called with, as Python's builtins; empty for ``connected`` and ``disconnected``.
+
+        Raises:
+            ProtocolError: it cannot be decoded; of long bodies only the start is kept.
+        """
+        message = self._message()
+        if isinstance(message, Invocation | StreamInvocation):
+            return list(value_of(message.arguments, binary=is_binary(self.request.headers)))
+        return []
+
+    @property
+    def status(self) -> int | None:
+        """Of the answer; None where none came."""
+        return None if self.answer is None else int(self.answer.status)
+
+    @property
+    def result(self) -> Any:
+        """What the client's ``invoke()`` resolves to; None also where it waits for nothing, or for an answer yet."""
+        completion = self._completion()
+        return None if completion is None else result_of(completion, binary=is_binary(self.request.headers))
+
+    @property
+    def failure(self) -> str | None:
+        """What the client's ``invoke()`` is rejected with, or why no answer came."""
+        completion = self._completion()
+        return self.error if completion is None else completion.error
+
+    def _message(self) -> HubMessage | None:
+        if self.category != wire.MESSAGES:
+            return None
+        return upstream_message(self.request.headers, self.request.body)
+
+    def _completion(self) -> Completion | None:
+        if self.answer is None or self.category != wire.MESSAGES:
+            return None
+        return completion_of(self.request.headers, self.request.body, self.answer.status, self.answer.body)
+
+    @property
+    def kept(self) -> int:
+        """Bytes that count against the journal's limit."""
+        return _kept(self.request) + _kept(self.answer)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the request was kept, so that it can be made again."""
+        return self.request.size == len(self.request.body)
+
+
+class RestCall(Struct, kw_only=True):
+    """One call to the REST API that is over. Times are in seconds, ``start`` since 1970.
+
+    Attributes:
+        answer: None where the caller left before it came.
+    """
+
+    request: Request
+    answer: Answer | None
+    start: float
+    seconds: float
+    number: int = 0
+    changed: int = 0
+
+    @property
+    def method(self) -> str:
+        """``"POST"``."""
+        return self.request.method
+
+    @property
+    def path(self) -> str:
+        """What was asked for, unescaped and without its query."""
+        return unquote(self.request.url.partition("?")[0])
+
+    @property
+    def body(self) -> Any:
+        """The request's body as Python's builtins; None where there is none.
+
+        Raises:
+            ProtocolError: it cannot be decoded; of long bodies only the start is kept.
+        """
+        return body_value(self.request.headers, self.request.body)
+
+    @property
+    def status(self) -> int | None:
+        """Of the answer; None where the caller left before it came."""
+        return None if self.answer is None else int(self.answer.status)
+
+    @property
+    def kept(self) -> int:
+        """Bytes that count against the journal's limit."""
+        return _kept(self.request) + _kept(self.answer)
+
+
+class Client(Struct, kw_only=True):
+    """Who has opened a transport. It is remembered for a while when it has gone.
+
+    Attributes:
+        hub: as the client wrote it.
+        transport: as negotiate calls it.
+        claims: of its token, as ``(type, value)``. They may hold secrets.
+        since: Unix seconds.
+        live: whether the transport is open.
+    """
+
+    connection_id: str
+    hub: str
+    user_id: str | None
+    transport: str
+    claims: tuple[tuple[str, str], ...] = ()
+    since: float = 0.0
+    live: bool = True
+
+    def __repr__(self) -> str:
+        return f"<Client {self.connection_id} of hub {self.hub!r}>"
+
+
+class Journal:
+    """The record of one service.
+
+    Args:
+        clock: the service's.
+        max_frames, max_calls, max_gone, max_bytes, max_kept: as the constants of this module.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        max_frames: int = MAX_FRAMES,
+        max_calls: int = MAX_CALLS,
+        max_gone: int = MAX_GONE,
+        max_bytes: int = MAX_BYTES,
+        max_kept: int = MAX_KEPT,
+    ) -> None:
+        self.clock = clock
+        self._max_kept = max_kept
+        self._max_gone = max_gone
+        self._numbers = itertools.count(1)
+        self._frames: Ring[Frame] = Ring(max_frames, max_bytes)
+        self._upstream: Ring[UpstreamCall] = Ring(max_calls, max_bytes)
+        self._rest: Ring[RestCall] = Ring(max_calls, max_bytes)
+        self._clients: dict[str, Client] = {}
+        self._gone: dict[str, Client] = {}
+        self._watchers: set[asyncio.Event] = set()
+
+    # --- what is in it ---------------------------------------------------------------------------------------
+
+    @property
+    def frames(self) -> list[Frame]:
+        """Frames, the oldest first."""
+        return list(self._frames.entries)
+
+    def newest_frames(self) -> Iterator[Frame]:
+        """Frames, the newest first; to be looked at before anything else is noted."""
+        return reversed(self._frames.entries)
+
+    @property
+    def upstream_calls(self) -> list[UpstreamCall]:
+        """Calls to the app, in the order in which they began."""
+        return list(self._upstream.entries)
+
+    @property
+    def rest_calls(self) -> list[RestCall]:
+        """Calls to the REST API, in the order in which they ended."""
+        return list(self._rest.entries)
+
+    @property
+    def clients(self) -> list[Client]:
+        """Clients with an open transport, in the order in which they opened it."""
+        return list(self._clients.values())
+
+    def client(self, connection_id: str) -> Client | None:
+        """A client that is there, or was not long ago."""
+        return self._clients.get(connection_id) or self._gone.get(connection_id)
+
+    @property
+    def lost(self) -> int:
+        """How many frames and calls have made room for newer ones."""
+        return self._frames.lost + self._upstream.lost + self._rest.lost
+
+    @contextmanager
+    def watch(self) -> Iterator[asyncio.Event]:
+        """An event that is set whenever something is noted; who watches clears it."""
+        event = asyncio.Event()
+        self._watchers.add(event)
+        try:
+            yield event
+        finally:
+            self._watchers.discard(event)
+
+    # --- clients ---------------------------------------------------------------------------------------------
+
+    def opened(self, client: Client) -> None:
+        """A client has opened a transport."""
+        client.since = self.clock.time()
+        self._clients[client.connection_id] = client
+        self._frame("opened", client.connection_id, client.transport.encode(), binary=False)
+
+    def received(self, connection_id: str, data: bytes, *, binary: bool) -> None:
+        """A client has sent ``data``."""
+        self._frame("received", connection_id, data, binary=binary)
+
+    def sent(self, connection_id: str, data: bytes, *, binary: bool, now: float | None = None) -> None:
+        """``data`` has been written to a client, ``now`` if the time is known. A broadcast is noted once a client."""
+        size = len(data)
+        if now is None or size > self._max_kept:
+            self._frame("sent", connection_id, data, binary=binary)
+            return
+        self._frames.add(Frame(next(self._numbers), now, "sent", connection_id, data, binary, size), size)
+        if self._watchers:
+            self.wake()
+
+    def closed(self, connection_id: str, error: str | None = None) -> None:
+        """A client's transport has ended."""
+        client = self._clients.pop(connection_id, None)
+        if client is not None:
+            client.live = False
+            self._gone[connection_id] = client
+            if len(self._gone) > self._max_gone:
+                del self._gone[next(iter(self._gone))]
+        self._frame("closed", connection_id, (error or "").encode(), binary=False)
+
+    def _frame(self, kind: FrameKind, connection_id: str, data: bytes, *, binary: bool) -> None:
+        size = kept = len(data)
+        if size > self._max_kept:
+            data, kept = data[: self._max_kept], self._max_kept
+        self._frames.add(
+            Frame(next(self._numbers), self.clock.time(), kind, connection_id, data, binary, size), kept
+        )
+        if self._watchers:
+            self.wake()
+
+    # --- calls -----------------------------------------------------------------------------------------------
+
+    def request(self, method: str, url: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Request:
+        """A request as the journal keeps it."""
+        return Request(method, url, tuple(headers), body[: self._max_kept], len(body))
+
+    def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
+        """An answer as the journal keeps it."""
+        return Answer(status, tuple(headers), body[: self._max_kept], len(body))
+
+    def upstream_called(self, call: UpstreamCall) -> None:
+        """The app is being called."""
+        call.number = call.changed = next(self._numbers)
+        self._upstream.add(call, call.kept)
+        self.wake()
+
+    def upstream_answered(self, call: UpstreamCall, answer: Answer | str) -> None:
+        """The app has answered, or it has not: then the text says why."""
+        call.seconds = self.clock.time() - call.start
+        call.changed = next(self._numbers)
+        if isinstance(answer, str):
+            call.error = answer
+        else:
+            call.answer = answer
+            if call.number >= self._upstream.entries[0].number:  # it may have left the ring meanwhile
+                self._upstream.grow(_kept(answer))
+        self.wake()
+
+    def next_number(self) -> int:
+        """The number of an entry that is noted when it is over."""
+        return next(self._numbers)
+
+    def rest_called(self, call: RestCall) -> None:
+        """A call to the REST API is over; its number is of when it began."""
+        call.changed = next(self._numbers)
+        self._rest.add(call, call.kept)
+        self.wake()
+
+    def wake(self) -> None:
+        """Tell who watches to look again."""
+        for event in self._watchers:
+            event.set()
+
+
+def _kept(part: Request | Answer | None) -> int:
+    return 0 if part is None else len(part.body) + sum(len(name) + len(value) for name, value in part.headers)
