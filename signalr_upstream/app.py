@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from .after import PATIENCE, AfterWork
@@ -29,6 +27,7 @@ from .errors import ConfigurationError
 from .hub import Hub
 from .models import enc_hook_with
 from .negotiate import negotiate_routes
+from .probes import HEALTH_ROUTES
 from .protocol.path import DEFAULT_PATTERN, PathPattern
 from .protocol.rest import check_name
 from .protocol.upstream import HEADER_PREFIX
@@ -182,7 +181,7 @@ class UpstreamApp(Starlette):
         )
         self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         self._after = AfterWork()
-        self._streams = StreamCalls(is_on=experimental_streams)
+        self._streams = StreamCalls(self._after, is_on=experimental_streams)
         limits = Limits(max_body_size, max_concurrent_calls, body_timeout, handler_timeout)
         self._calls = Calls(
             self,
@@ -309,7 +308,7 @@ class UpstreamApp(Starlette):
 
     def add_health_routes(self) -> None:
         """Serve ``/healthz`` and ``/readyz``, also where one of the app's own routes takes every path."""
-        for route in _HEALTH_ROUTES:
+        for route in HEALTH_ROUTES:
             if route not in self.router.routes:
                 self.router.routes.insert(0, route)
 
@@ -389,21 +388,3 @@ def _check_distinct(hubs: Sequence[Hub[Any]]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ConfigurationError(f"two hubs are called {name!r}")
-
-
-def _healthz(request: Request) -> Response:
-    return PlainTextResponse("ok")
-
-
-def _readyz(request: Request) -> Response:
-    app: UpstreamApp = request.app
-    if app.draining:
-        return PlainTextResponse("draining", 503)
-    try:
-        app.check_keys()
-    except ConfigurationError as error:
-        return PlainTextResponse(str(error), 503)
-    return PlainTextResponse("ready")
-
-
-_HEALTH_ROUTES = (Route("/healthz", _healthz), Route("/readyz", _readyz))

@@ -171,7 +171,7 @@ class Calls:
         try:
             await send_reply(send, reply)
         finally:  # also if the caller has gone meanwhile: the handler has run
-            if context.after_work:
+            if context.after_work and not handler.binding.is_stream:
                 self._after.begin(context)
 
     def _check_code(self, query: bytes) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextvars import copy_context
 from typing import Any, Final
 
+from .after import AfterWork
 from .context import Context
 from .errors import ConfigurationError, HubError
 from .handler import Handler
@@ -34,10 +35,12 @@ class StreamCalls:
     """The streams that one app feeds.
 
     Args:
+        after: runs what a stream leaves for when it has ended.
         is_on: whether the app may have any.
     """
 
-    def __init__(self, *, is_on: bool) -> None:
+    def __init__(self, after: AfterWork, *, is_on: bool) -> None:
+        self._after = after
         self._is_on = is_on
         self._ends_with: str | None = None  # what cancelled streams tell their client
         self._connections: dict[asyncio.Task[None], str] = {}  # whose stream a task feeds
@@ -98,6 +101,8 @@ class StreamCalls:
             await stream.complete(error)
         except Exception as failure:
             logger.error("the stream of %r could not be ended, and its client waits: %s", context, failure)
+        if context.after_work:
+            self._after.begin(context)
 
 
 def check_streams(handlers: Iterable[Handler]) -> None:

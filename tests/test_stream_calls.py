@@ -379,6 +379,23 @@ async def test_one_worker_feeds_so_many_streams_and_no_more(monkeypatch: pytest.
     assert refused["error"] == "The server feeds as many streams as it takes; try again later."
 
 
+async def test_work_for_after_the_answer_begins_when_the_stream_has_ended() -> None:
+    service, left = RestService(), asyncio.Event()
+
+    async def note() -> None:
+        left.set()
+
+    async def go(ctx: Context) -> AsyncIterator[int]:
+        ctx.after(note)
+        yield 1
+        assert not left.is_set()
+
+    await begin_stream(serve(go, http_client=service.client, **OPTIONS))
+    await asyncio.wait_for(left.wait(), 5)
+
+    assert told(service) == [("item", 1), ("end", None)]
+
+
 async def test_a_send_to_a_generator_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         answer = await send(serve(points, **OPTIONS), "go", 1)
