@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from signalr_upstream import Context, Hub, HubError, UpstreamApp
-from signalr_upstream.calls import MASKED, TIMED_OUT
+from signalr_upstream.calls import TIMED_OUT
 from signalr_upstream.errors import Redeliver
+from signalr_upstream.streams import MASKED
 
 from .support import (
     CONNECTION_STRING,

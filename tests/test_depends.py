@@ -13,8 +13,9 @@ import pytest
 from starlette.requests import Request
 
 from signalr_upstream import Context, Depends, Forbidden, Hub, HubError, Identity, UpstreamApp
-from signalr_upstream.calls import MASKED, TIMED_OUT
+from signalr_upstream.calls import TIMED_OUT
 from signalr_upstream.errors import RegistrationError
+from signalr_upstream.streams import MASKED
 
 from .support import CONNECTION_STRING, connect, disconnect, invoke, invoke_msgpack, send, serve
 

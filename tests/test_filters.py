@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import pytest
 
 from signalr_upstream import Context, Depends, Forbidden, Hub, HubError, UpstreamApp
-from signalr_upstream.calls import MASKED, TIMED_OUT
+from signalr_upstream.calls import TIMED_OUT
 from signalr_upstream.errors import ConfigurationError, RegistrationError
+from signalr_upstream.streams import MASKED
 
 from .support import (
     CONNECTION_STRING,

@@ -12,8 +12,8 @@ import pytest
 from pydantic.alias_generators import to_camel
 
 from signalr_upstream import Context, Hub, HubError, ServiceClient
-from signalr_upstream.calls import MASKED
 from signalr_upstream.errors import RegistrationError, ResultError
+from signalr_upstream.streams import MASKED
 
 from .support import CONNECTION_STRING, RestService, invoke, invoke_msgpack, send, serve
 

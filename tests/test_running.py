@@ -7,7 +7,8 @@ from typing import Annotated
 import pytest
 
 from signalr_upstream import Context, Depends, Hub, UpstreamApp, running
-from signalr_upstream.calls import MASKED, TIMED_OUT
+from signalr_upstream.calls import TIMED_OUT
+from signalr_upstream.streams import MASKED
 
 from .support import (
     CONNECTION_STRING,
