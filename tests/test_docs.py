@@ -18,7 +18,14 @@ import pytest
 from signalr_upstream import ServiceClient, UpstreamApp, claims, delivery, endpoints, entra, health, repeating
 from signalr_upstream.cli import main
 from signalr_upstream.local import LocalService
-from signalr_upstream.local.clients import (asgi_writer, client_connection, long_polling, negotiated, resumption, session)
+from signalr_upstream.local.clients import (
+    asgi_writer,
+    client_connection,
+    long_polling,
+    negotiated,
+    resumption,
+    session,
+)
 from signalr_upstream.local.rest import api as local_rest
 from signalr_upstream.local.upstream import delivery as local_upstream
 from signalr_upstream.local.upstream.settings import read_settings

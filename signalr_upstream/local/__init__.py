@@ -2,10 +2,10 @@
 
 from .app import LocalService
 from .clock import ManualClock
-from .socketless.in_process_client import DisconnectedError, InProcessClient, NothingCameError, Received
-from .socketless.in_process_socket import NotAdmittedError
 from .records.journal import RestCall, UpstreamCall
 from .records.replay import Difference, replay
+from .socketless.in_process_client import DisconnectedError, InProcessClient, NothingCameError, Received
+from .socketless.in_process_socket import NotAdmittedError
 from .upstream.templates import UpstreamTemplate
 
 __all__ = [

@@ -25,17 +25,17 @@ from .clients.client_endpoint import ClientEndpoint, is_clients_path
 from .clock import Clock, SystemClock
 from .connections import Hub
 from .faults import Faults, pause
-from .records.fixture import lines_of, write_lines
-from .socketless.hosted_app import HostedApp
-from .socketless.in_process import InProcess, InProcessTransport
 from .inspector.routes import INSPECTOR_PATH, Inspector, is_inspector_path
+from .records.fixture import lines_of, write_lines
 from .records.journal import Journal, RestCall, UpstreamCall
 from .records.recording import record
 from .rest.api import RestEndpoint
-from .upstream.rules import Rules
 from .rest.signing_keys import SigningKeys
-from .upstream.templates import UpstreamTemplate
+from .socketless.hosted_app import HostedApp
+from .socketless.in_process import InProcess, InProcessTransport
 from .upstream.delivery import TIMEOUT, Upstream
+from .upstream.rules import Rules
+from .upstream.templates import UpstreamTemplate
 from .upstream.upstream_tokens import LocalCredential, TokenIssuer
 
 if TYPE_CHECKING:

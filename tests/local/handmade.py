@@ -4,8 +4,8 @@ import asyncio
 
 from signalr_upstream.local import LocalService
 from signalr_upstream.local.clients.client_connection import ClientConnection
-from signalr_upstream.local.records.journal import Journal
 from signalr_upstream.local.clients.session import Session
+from signalr_upstream.local.records.journal import Journal
 from signalr_upstream.local.upstream.delivery import Caller, Upstream
 from signalr_upstream.protocol.handshake import encode_handshake_request
 

@@ -20,8 +20,8 @@ from signalr_upstream.local.clock import ManualClock, Timer
 from signalr_upstream.local.faults import Faults, FaultSettings, pause
 from signalr_upstream.local.records.journal import Journal
 from signalr_upstream.local.rest.outgoing import Outgoing
-from signalr_upstream.local.upstream.rules import Rules
 from signalr_upstream.local.upstream.delivery import Caller, Upstream
+from signalr_upstream.local.upstream.rules import Rules
 from signalr_upstream.protocol.messages import Completion, Invocation
 
 pytestmark = pytest.mark.anyio

@@ -16,8 +16,8 @@ from websockets.frames import Opcode
 from signalr_upstream import slow_heads
 from signalr_upstream.auth import encode_token
 from signalr_upstream.local import LocalService, request_body
-from signalr_upstream.local.clock import ManualClock
 from signalr_upstream.local.clients.session import CLIENT_TIMEOUT, HANDSHAKE_TIMEOUT, MAX_MESSAGE
+from signalr_upstream.local.clock import ManualClock
 
 from .echo_app import EchoApp
 from .sockets import HANDSHAKE, PING, Peer, frame, open_files, request, token, upgrade

@@ -19,9 +19,9 @@ from signalr_upstream.auth import encode_token
 from signalr_upstream.connection_string import parse_connection_string
 from signalr_upstream.errors import ConfigurationError
 from signalr_upstream.local import LocalService, server
-from signalr_upstream.local.upstream import app_transport
 from signalr_upstream.local.clients import client_endpoint as module
 from signalr_upstream.local.server import HideQueries
+from signalr_upstream.local.upstream import app_transport
 
 pytestmark = pytest.mark.anyio
 

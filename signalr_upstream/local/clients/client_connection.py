@@ -12,14 +12,14 @@ from typing import Protocol, assert_never
 
 from ...errors import InvalidMessageError, SignalRError
 from ...protocol.messages import CloseConnection, Completion, Invocation, StreamInvocation, UpstreamMessage
-from .actions import Action, Call, HangUp, Join, Leave, Result, Send
 from ..clock import Clock, Timer
 from ..connections import Hub
 from ..records.journal import Journal
 from ..rest.outgoing import Outgoing, OutgoingItem
+from ..upstream.delivery import Caller, Upstream
+from .actions import Action, Call, HangUp, Join, Leave, Result, Send
 from .reasons import DEFECT
 from .session import Session
-from ..upstream.delivery import Caller, Upstream
 
 INVOKE_TIMEOUT = 600.0
 """Seconds a client has to answer an invocation of the service."""

@@ -16,20 +16,25 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ...errors import HandshakeError, SignalRError
-from ...protocol.handshake import (TRANSFER_FORMATS, encode_negotiation, encode_negotiation_error, parse_negotiate_version)
+from ...protocol.handshake import (
+    TRANSFER_FORMATS,
+    encode_negotiation,
+    encode_negotiation_error,
+    parse_negotiate_version,
+)
 from ..admission import Admission, Query, Refused, closing_time, read_claims
 from ..answers import plain_refusal
-from .client_connection import ClientConnection
 from ..clock import Clock
 from ..connections import Hub
 from ..faults import Faults
 from ..records.journal import Client, Journal
+from ..request_body import read_body
+from ..upstream.delivery import Caller, Upstream
+from .client_connection import ClientConnection
 from .long_polling import NO_CACHE, LongPollingTransport
 from .negotiated import UNKNOWN_ID, Negotiated, NegotiatedTokens, new_id
-from ..request_body import read_body
 from .session import KEEP_ALIVE_INTERVAL, Session
 from .sse import EventStreamTransport
-from ..upstream.delivery import Caller, Upstream
 from .websocket import SOCKET, WebSocketTransport
 
 LAST_CALLS = 2.0

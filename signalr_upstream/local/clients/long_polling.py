@@ -14,9 +14,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from ..admission import unauthorized
+from ..clock import Clock, Timer
 from .asgi_writer import MAX_UNSENT
 from .client_connection import ClientConnection
-from ..clock import Clock, Timer
 from .reasons import NOT_READING
 from .sse import until_gone
 

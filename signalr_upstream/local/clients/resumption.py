@@ -11,7 +11,15 @@ from collections import deque
 from enum import Enum, auto
 
 from ...errors import InvalidMessageError
-from ...protocol.messages import (CancelInvocation, Completion, HubMessage, Invocation, Sequence, StreamInvocation, StreamItem)
+from ...protocol.messages import (
+    CancelInvocation,
+    Completion,
+    HubMessage,
+    Invocation,
+    Sequence,
+    StreamInvocation,
+    StreamItem,
+)
 
 VERSION = 2
 """The version of the hub protocols that has it."""

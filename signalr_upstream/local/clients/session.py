@@ -15,8 +15,26 @@ from typing import assert_never
 
 from ...errors import InvalidMessageError, ProtocolError
 from ...protocol.framing import RECORD_SEPARATOR, TextSplitter
-from ...protocol.handshake import (HubProtocol, choose_protocol, encode_handshake_response, parse_handshake_request)
-from ...protocol.messages import (Ack, CancelInvocation, Close, CloseConnection, Completion, HubMessage, Invocation, OpenConnection, Ping, Sequence, StreamInvocation, StreamItem)
+from ...protocol.handshake import (
+    HubProtocol,
+    choose_protocol,
+    encode_handshake_response,
+    parse_handshake_request,
+)
+from ...protocol.messages import (
+    Ack,
+    CancelInvocation,
+    Close,
+    CloseConnection,
+    Completion,
+    HubMessage,
+    Invocation,
+    OpenConnection,
+    Ping,
+    Sequence,
+    StreamInvocation,
+    StreamItem,
+)
 from .actions import Action, Call, HangUp, Join, Leave, Result, Send
 from .inbox import Inbox
 from .reasons import CLOSED_WITH_ERROR, CUT_SHORT, EXPIRED, NO_STREAMS, NOT_ACKNOWLEDGING, TIMED_OUT

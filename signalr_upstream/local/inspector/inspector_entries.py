@@ -10,10 +10,10 @@ from msgspec import Struct
 from ...errors import ProtocolError
 from ...protocol import upstream as wire
 from ...protocol.rest_decoding import decode_message
-from .curl import curl_line
-from .decoded import Message, body_texts, message_of, messages_in
 from ..records.journal import Answer, Frame, Journal, Request, RestCall, UpstreamCall
 from ..records.redaction import hide_headers, hide_tokens, hide_url
+from .curl import curl_line
+from .decoded import Message, body_texts, message_of, messages_in
 
 MAX_ROWS = 500
 """Rows that are sent at once, and that the page keeps: more than anybody reads."""

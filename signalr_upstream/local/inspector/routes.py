@@ -24,12 +24,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ...connection_string import is_loopback
 from ...errors import SignalRError
-from .console import Connect, Console
 from ..faults import Faults, FaultSettings
-from .inspector_entries import details_of, find, rows_since
-from .inspector_state import Hubs, state_of
 from ..records.journal import Journal, UpstreamCall
 from ..upstream.delivery import Upstream
+from .console import Connect, Console
+from .inspector_entries import details_of, find, rows_since
+from .inspector_state import Hubs, state_of
 
 INSPECTOR_PATH = "/inspector"
 

@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from ...protocol import upstream as wire
 from ...protocol.messages import Completion, HubMessage, Invocation, StreamInvocation
-from .call_values import body_value, completion_of, header, is_binary, result_of, upstream_message, value_of
 from ..clock import Clock
+from .call_values import body_value, completion_of, header, is_binary, result_of, upstream_message, value_of
 from .ring import Ring
 
 MAX_FRAMES = 10_000

@@ -11,8 +11,8 @@ import msgspec
 
 from ...errors import HubError
 from ...protocol.handshake import PROTOCOLS
-from .fixture import Line, frame_of, lines_of, placeholder, read_lines, value_from
 from ..socketless.in_process_client import NO_CLIENT_RESULT, DisconnectedError, InProcessClient
+from .fixture import Line, frame_of, lines_of, placeholder, read_lines, value_from
 
 if TYPE_CHECKING:
     from ..app import LocalService

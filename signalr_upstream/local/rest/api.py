@@ -15,15 +15,15 @@ from starlette.responses import Response
 from ...errors import SignalRError
 from ...protocol import rest as api
 from ...protocol.rest import Match, Operation, check_name
-from . import rest_clients as clients
-from . import rest_members as members
 from ..admission import Admission, Query, Refused
 from ..answers import error_detail
 from ..clients.client_connection import ClientConnection
 from ..clock import Clock
 from ..connections import Hub
-from .execute import execute
 from ..request_body import read_body
+from . import rest_clients as clients
+from . import rest_members as members
+from .execute import execute
 from .rest_call import Call
 from .rest_tokens import key_maker, token_maker
 from .signing_keys import SigningKeys

@@ -4,7 +4,14 @@ import re
 
 from ...protocol.rest import JSON_TYPE
 from ...protocol.rest_bodies import BINARY_TYPE
-from ...protocol.rest_decoding import (Command, decode_commands, decode_invocations, decode_items, decode_message, decode_messagepack_message)
+from ...protocol.rest_decoding import (
+    Command,
+    decode_commands,
+    decode_invocations,
+    decode_items,
+    decode_message,
+    decode_messagepack_message,
+)
 from ...protocol.upstream import MESSAGEPACK_TYPE
 from ..admission import Refused
 from .conversion import JsonValue, MessagePackValue

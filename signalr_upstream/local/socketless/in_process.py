@@ -18,9 +18,9 @@ from ...httpx_transport import HttpxTransport
 from ...transport import Answer
 from ..clients.client_endpoint import ClientEndpoint
 from ..clock import Clock
+from ..records.journal import Journal
 from .in_process_client import TIMEOUT, InProcessClient, NothingCameError
 from .in_process_socket import http_client, not_admitted
-from ..records.journal import Journal
 
 
 class InProcessTransport:

@@ -21,7 +21,18 @@ from starlette.types import ASGIApp
 from ...errors import ConfigurationError, HubError, SignalRError
 from ...protocol.framing import BinarySplitter, TextSplitter
 from ...protocol.handshake import PROTOCOLS, encode_handshake_request, parse_handshake_response
-from ...protocol.messages import (NO_RESULT, Ack, CancelInvocation, Close, Completion, HubMessage, Invocation, Ping, StreamInvocation, StreamItem)
+from ...protocol.messages import (
+    NO_RESULT,
+    Ack,
+    CancelInvocation,
+    Close,
+    Completion,
+    HubMessage,
+    Invocation,
+    Ping,
+    StreamInvocation,
+    StreamItem,
+)
 from ...protocol.messages import Sequence as SequenceMessage
 from ...protocol.upstream import encode_error, encode_result
 from .in_process_socket import NotAdmittedError, Socket

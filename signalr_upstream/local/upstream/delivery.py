@@ -15,14 +15,21 @@ import starlette.types as asgi
 from ...auth import sign_connection
 from ...errors import ConfigurationError
 from ...protocol import upstream as wire
-from ...protocol.messages import (CloseConnection, Completion, Invocation, OpenConnection, StreamInvocation, UpstreamMessage)
+from ...protocol.messages import (
+    CloseConnection,
+    Completion,
+    Invocation,
+    OpenConnection,
+    StreamInvocation,
+    UpstreamMessage,
+)
 from ...protocol.path import DEFAULT_PATTERN
-from .app_transport import AppTransport
-from .attempts import Answer, Attempts, Post, UnreachableError
 from ..clock import SystemClock
 from ..faults import Faults
-from .http_transport import HttpTransport
 from ..records.journal import Journal, UpstreamCall
+from .app_transport import AppTransport
+from .attempts import Answer, Attempts, Post, UnreachableError
+from .http_transport import HttpTransport
 from .rules import Rules
 from .templates import UpstreamTemplate, origin
 from .upstream_tokens import TokenIssuer

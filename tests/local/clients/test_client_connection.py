@@ -8,14 +8,14 @@ import pytest
 from signalr_upstream.local import LocalService
 from signalr_upstream.local.clients.actions import Action
 from signalr_upstream.local.clients.client_connection import ClientConnection
+from signalr_upstream.local.clients.session import Session
 from signalr_upstream.local.clock import ManualClock
 from signalr_upstream.local.rest.outgoing import Outgoing
-from signalr_upstream.local.clients.session import Session
 from signalr_upstream.local.upstream.delivery import Caller, Upstream
 from signalr_upstream.protocol.messages import Completion, Invocation, UpstreamMessage
 
-from .session_driver import JSON_HANDSHAKE
 from ..handmade import Client, connect
+from .session_driver import JSON_HANDSHAKE
 
 pytestmark = pytest.mark.anyio
 

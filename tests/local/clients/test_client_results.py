@@ -8,7 +8,11 @@ from msgspec import Raw
 
 from signalr_upstream.errors import InvalidMessageError
 from signalr_upstream.local import LocalService
-from signalr_upstream.local.clients.client_connection import INVOKE_TIMEOUT, ClientConnection, ConnectionGoneError
+from signalr_upstream.local.clients.client_connection import (
+    INVOKE_TIMEOUT,
+    ClientConnection,
+    ConnectionGoneError,
+)
 from signalr_upstream.local.clock import ManualClock
 from signalr_upstream.local.rest.outgoing import Outgoing, OutgoingItem
 from signalr_upstream.local.upstream.delivery import Caller, Upstream

@@ -9,8 +9,8 @@ import pytest
 
 from signalr_upstream.local import LocalService
 from signalr_upstream.local.clients import client_endpoint
-from signalr_upstream.local.clock import ManualClock
 from signalr_upstream.local.clients.long_polling import LongPollingTransport
+from signalr_upstream.local.clock import ManualClock
 
 from ..echo_app import EchoApp
 from ..http_client import HANDSHAKE, HANDSHAKEN, HttpClient, broadcast, settle

@@ -15,7 +15,14 @@ from signalr_upstream.local.clients import reasons
 from signalr_upstream.local.clients.resumption import BUFFER, FIRST_WORDS, MAX_KEPT
 from signalr_upstream.local.clients.states import State
 from signalr_upstream.protocol.handshake import PROTOCOLS, HubProtocol
-from signalr_upstream.protocol.messages import (Ack, CloseConnection, Completion, HubMessage, Invocation, Sequence)
+from signalr_upstream.protocol.messages import (
+    Ack,
+    CloseConnection,
+    Completion,
+    HubMessage,
+    Invocation,
+    Sequence,
+)
 
 from .session_driver import Driver, connected
 

@@ -10,7 +10,13 @@ from msgspec import Raw
 from signalr_upstream.local.clients import reasons
 from signalr_upstream.local.clients.session import MAX_HANDSHAKE, MAX_WAITING, Session
 from signalr_upstream.local.clients.states import State
-from signalr_upstream.protocol.messages import (CloseConnection, Completion, Invocation, OpenConnection, StreamInvocation)
+from signalr_upstream.protocol.messages import (
+    CloseConnection,
+    Completion,
+    Invocation,
+    OpenConnection,
+    StreamInvocation,
+)
 
 from .session_driver import JSON_HANDSHAKE, MESSAGEPACK_HANDSHAKE, Driver, connected
 

@@ -13,8 +13,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from signalr_upstream.auth import encode_token
 from signalr_upstream.connection_string import parse_connection_string
 from signalr_upstream.local import LocalService
-from signalr_upstream.local.clients import reasons
 from signalr_upstream.local.admission import closing_time
+from signalr_upstream.local.clients import reasons
 from signalr_upstream.local.clock import ManualClock
 from signalr_upstream.local.rest.outgoing import Outgoing
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from signalr_upstream.local.clients.client_connection import ClientConnection
-from signalr_upstream.local.clock import ManualClock
-from signalr_upstream.local.connections import Hub
 from signalr_upstream.local.clients.session import Session
 from signalr_upstream.local.clients.states import State
-from signalr_upstream.local.upstream.delivery import Caller, Upstream
 from signalr_upstream.local.clients.websocket import WebSocketTransport
+from signalr_upstream.local.clock import ManualClock
+from signalr_upstream.local.connections import Hub
+from signalr_upstream.local.upstream.delivery import Caller, Upstream
 
 from .session_driver import JSON_HANDSHAKE
 

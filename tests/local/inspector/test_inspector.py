@@ -16,8 +16,8 @@ import signalr_upstream.local
 from signalr_upstream import Context, Hub, HubError, UpstreamApp
 from signalr_upstream.local import LocalService
 from signalr_upstream.local.inspector import console as console_module
-from signalr_upstream.local.inspector import routes as inspector_module
 from signalr_upstream.local.inspector import inspector_state as state_module
+from signalr_upstream.local.inspector import routes as inspector_module
 from signalr_upstream.local.records.journal import Client, UpstreamCall
 
 pytestmark = pytest.mark.anyio

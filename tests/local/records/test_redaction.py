@@ -6,7 +6,15 @@ import pytest
 
 from signalr_upstream.auth import encode_token
 from signalr_upstream.local.records.fixture import lines_of
-from signalr_upstream.local.records.redaction import (HIDDEN, hide_claim, hide_headers, hide_query, hide_tokens, hide_url, is_secret_header)
+from signalr_upstream.local.records.redaction import (
+    HIDDEN,
+    hide_claim,
+    hide_headers,
+    hide_query,
+    hide_tokens,
+    hide_url,
+    is_secret_header,
+)
 
 from ..doors import call, make
 

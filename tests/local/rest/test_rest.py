@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from signalr_upstream.auth import encode_token
 from signalr_upstream.local import LocalService
-from signalr_upstream.protocol.rest import (COMPLETE_STREAM, INVOKE_CONNECTION, OPERATIONS, SEND_STREAM_ITEM, Body, Operation)
+from signalr_upstream.protocol.rest import (
+    COMPLETE_STREAM,
+    INVOKE_CONNECTION,
+    OPERATIONS,
+    SEND_STREAM_ITEM,
+    Body,
+    Operation,
+)
 
 from ..doors import KEY, MESSAGE, NOW, SEND, bearer, call, http, make, token
 from ..handmade import connect

@@ -15,8 +15,22 @@ from starlette.responses import Response
 from starlette.routing import Mount
 
 from signalr_upstream import Context, Forbidden, Hub, HubError, Identity, ServiceClient, UpstreamApp, role
-from signalr_upstream.errors import (ClientInvocationError, ConfigurationError, IdentityError, InvalidNameError, NoKeysError, ServiceError)
-from signalr_upstream.local import (DisconnectedError, LocalService, ManualClock, NotAdmittedError, NothingCameError, Received)
+from signalr_upstream.errors import (
+    ClientInvocationError,
+    ConfigurationError,
+    IdentityError,
+    InvalidNameError,
+    NoKeysError,
+    ServiceError,
+)
+from signalr_upstream.local import (
+    DisconnectedError,
+    LocalService,
+    ManualClock,
+    NotAdmittedError,
+    NothingCameError,
+    Received,
+)
 from signalr_upstream.local.socketless.hosted_app import HostedApp
 
 pytestmark = pytest.mark.anyio

@@ -18,12 +18,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from signalr_upstream.local import UpstreamTemplate
 from signalr_upstream.local.admission import read_claims
-from signalr_upstream.local.upstream.attempts import Post
 from signalr_upstream.local.clock import ManualClock
 from signalr_upstream.local.records.journal import Journal
-from signalr_upstream.local.upstream.rules import Rules
+from signalr_upstream.local.upstream.attempts import Post
 from signalr_upstream.local.upstream.delivery import Caller, Upstream
-from signalr_upstream.protocol.messages import (CloseConnection, Completion, Invocation, OpenConnection, StreamInvocation)
+from signalr_upstream.local.upstream.rules import Rules
+from signalr_upstream.protocol.messages import (
+    CloseConnection,
+    Completion,
+    Invocation,
+    OpenConnection,
+    StreamInvocation,
+)
 from signalr_upstream.protocol.upstream import MAX_ANSWER
 
 from ...recorded import load, raw

@@ -11,15 +11,15 @@ import pytest
 
 from signalr_upstream.connection_string import EMULATOR_KEY
 from signalr_upstream.local import LocalService, ManualClock, UpstreamTemplate
-from signalr_upstream.local.upstream.rules import Rules
 from signalr_upstream.local.upstream.delivery import Caller, Upstream
-from signalr_upstream.protocol.messages import (CloseConnection, Completion, OpenConnection, UpstreamMessage)
+from signalr_upstream.local.upstream.rules import Rules
+from signalr_upstream.protocol.messages import CloseConnection, Completion, OpenConnection, UpstreamMessage
 from signalr_upstream.protocol.upstream import decode_json_invocation, decode_msgpack_invocation
 
 from ...protocol.test_replay_upstream import ANSWERS_EXCLUDED, claims_of, exchanges, message_of
 from ...recorded import Row
-from ..handmade import connect
 from ..clients.test_session_replay import DIFFERENT, PINGS, reason, recorded, without_texts
+from ..handmade import connect
 
 pytestmark = pytest.mark.anyio
 

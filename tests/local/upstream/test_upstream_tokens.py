@@ -10,9 +10,16 @@ from msgspec import Raw
 
 from signalr_upstream.local import LocalService, UpstreamTemplate
 from signalr_upstream.local.clock import ManualClock
-from signalr_upstream.local.upstream.rules import Rules
 from signalr_upstream.local.upstream.delivery import Caller, Upstream
-from signalr_upstream.local.upstream.upstream_tokens import (APPLICATION_ID, LIFETIME, MARGIN, OBJECT_ID, TENANT_ID, TokenIssuer)
+from signalr_upstream.local.upstream.rules import Rules
+from signalr_upstream.local.upstream.upstream_tokens import (
+    APPLICATION_ID,
+    LIFETIME,
+    MARGIN,
+    OBJECT_ID,
+    TENANT_ID,
+    TokenIssuer,
+)
 from signalr_upstream.protocol.messages import Completion, Invocation
 
 from ..test_service import connect, open_session
