@@ -34,9 +34,6 @@ class _Answer(Struct):
     key: str = msgspec.field(name="AccessKey")
     key_id: str = msgspec.field(name="KeyId")
 
-    def __repr__(self) -> str:
-        return "<answer redacted>"
-
 
 class AccessKeys:
     """Signing keys by endpoint; temporary ones are fetched with the first client token that needs one."""

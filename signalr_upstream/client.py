@@ -280,6 +280,3 @@ class HubClient(Generic[C]):
 
 class _Token(msgspec.Struct):
     token: str
-
-    def __repr__(self) -> str:
-        return "<token redacted>"

@@ -87,7 +87,7 @@ class HubCalls:
         endpoints = self.concerned(request)
         if len(endpoints) == 1:
             return self._delivery.make(endpoints[0], request)
-        return self.send_all({"": request})
+        return self._send_each({"": request}, {"": endpoints})
 
     async def send_all(self, requests: Mapping[str, Request]) -> None:
         """Make several sends at a time; all are waited for.
@@ -97,12 +97,15 @@ class HubCalls:
 
         Raises:
             PartialDelivery: several targets, or several endpoints for one, and not all took it.
-            ServiceError: the one there was failed.
         """
-        if not requests:
-            return
+        if requests:
+            concerned = {name: self.concerned(request) for name, request in requests.items()}
+            await self._send_each(requests, concerned)
+
+    async def _send_each(
+        self, requests: Mapping[str, Request], concerned: Mapping[str, Sequence[Endpoint]]
+    ) -> None:
         operation = next(iter(requests.values())).operation
-        concerned = {name: self.concerned(request) for name, request in requests.items()}
         outcomes = iter(
             await self._delivery.make_all(
                 [
@@ -205,8 +208,5 @@ def is_absence(operation: Operation, error: Any) -> bool:
 
 
 def _raise_failures(operation: Operation, failures: Mapping[str, ServiceError], *, total: int) -> None:
-    if not failures:
-        return
-    if total == 1:
-        raise next(iter(failures.values()))
-    raise PartialDelivery(operation.name, failures, total - len(failures))
+    if failures:
+        raise PartialDelivery(operation.name, failures, total - len(failures))
