@@ -10,6 +10,7 @@ before is one dictionary lookup away from everything known about it.
 import functools
 import hmac
 import logging
+import time
 import urllib.parse
 from collections.abc import Callable
 from typing import Any
@@ -118,6 +119,7 @@ class Calls:
             current_app.reset(current)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = time.perf_counter() if logger.isEnabledFor(logging.DEBUG) else None
         lines: list[tuple[bytes, bytes]] = scope["headers"]
         headers = dict(lines)
         repeated = None if len(headers) == len(lines) else _join_repeated(lines, headers)
@@ -173,6 +175,8 @@ class Calls:
         finally:  # also if the caller has gone meanwhile: the handler has run
             if context.after_work and not handler.binding.is_stream:
                 self._after.begin(context)
+        if begun is not None:
+            logger.debug("%r answered %d in %.1f ms", context, reply[0], (time.perf_counter() - begun) * 1000)
 
     def _check_code(self, query: bytes) -> None:
         given = urllib.parse.parse_qs(query.decode("latin-1")).get("code", [""])[-1]

@@ -205,6 +205,30 @@ async def test_arguments_that_do_not_fit_are_told_by_name_and_logged_only_if_nob
     assert SECRET not in caplog.text
 
 
+# --- the call log ---
+
+
+async def test_every_call_is_logged_at_debug_and_none_above(caplog: pytest.LogCaptureFixture) -> None:
+    async def go(ctx: Context, text: str) -> str:
+        return text
+
+    app = serve(go)
+    caplog.set_level(logging.INFO, "signalr_upstream")
+    await invoke(app, "go", SECRET, user_id=SECRET)
+    assert caplog.records == []
+
+    caplog.set_level(logging.DEBUG, "signalr_upstream")
+    await invoke(app, "go", SECRET, user_id=SECRET)
+    await send(app, "go", SECRET)
+
+    lines = [record.getMessage() for record in caplog.records if record.name == "signalr_upstream"]
+    assert [line.partition(" in ")[0] for line in lines] == [
+        "<Context 'chat/messages/go' connection='c1'> answered 200",
+        "<Context 'chat/messages/go' connection='c1'> answered 204",
+    ]
+    assert SECRET not in caplog.text
+
+
 # --- require= ---
 
 

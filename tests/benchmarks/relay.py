@@ -13,8 +13,8 @@ import os
 import statistics
 import sys
 
-from tests.benchmarks.server202 import free_port, running_202
-from tests.benchmarks.upstream import BASELINES, HERE, RUN, UVICORN, Launch, Server, all_of
+from tests.benchmarks.server202 import running_202
+from tests.benchmarks.upstream import BASELINES, HERE, RUN, UVICORN, Launch, Server, all_of, free_port
 
 OURS = "signalr-upstream"
 WITHOUT_SEND = "signalr-upstream without the send"

@@ -1,22 +1,13 @@
 """The server of the benchmarks that send: answers 202 to whatever comes, from C, so that it is never the bottleneck."""
 
 import os
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.benchmarks.upstream import BASELINES, wait_for_port
-
-
-def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    return port
+from tests.benchmarks.upstream import BASELINES, free_port, wait_for_port
 
 
 @contextmanager

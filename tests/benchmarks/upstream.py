@@ -1,6 +1,6 @@
 """What one upstream invocation costs, beside the same job written by hand.
 
-    python tests/benchmarks/upstream.py [--rounds 9] [--seconds 2]
+    python -m tests.benchmarks.upstream [--rounds 9] [--seconds 2]
 
 Needs wrk, uvicorn[standard], fastapi, flask and gunicorn. Every server is one worker; wrk keeps 32 connections busy.
 Rounds are interleaved, so that a change in the machine's mood meets all of them. Each server's answers are looked at
@@ -16,6 +16,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -47,8 +48,8 @@ Launch = tuple[list[str], str, Path, float]
 
 SERVERS: dict[str, Launch] = {
     OURS: ([*RUN, "our_app:app"], "--port", HERE, 1.0),
-    "bare ASGI function": ([*UVICORN, "bare_asgi:app"], "--port", BASELINES, 0.78),
-    "Starlette by hand": ([*UVICORN, "starlette_app:app"], "--port", BASELINES, 1.3),
+    "bare ASGI function": ([*UVICORN, "bare_asgi:app"], "--port", BASELINES, 0.82),
+    "Starlette by hand": ([*UVICORN, "starlette_app:app"], "--port", BASELINES, 1.4),
     "FastAPI": ([*UVICORN, "fastapi_app:app"], "--port", BASELINES, 3.5),
     FLASK: (
         [
@@ -73,19 +74,32 @@ SERVERS: dict[str, Launch] = {
 class Server:
     """One server process and what it has used."""
 
-    def __init__(self, name: str, port: int, launch: Launch, *, event: str = "echo") -> None:
+    def __init__(
+        self,
+        name: str,
+        port: int,
+        launch: Launch,
+        *,
+        event: str = "echo",
+        body: bytes = b"",
+        content_type: str = "application/json",
+    ) -> None:
         arguments, port_option, folder, self.bar = launch
         self.name = name
         self.event = event
+        self.body = body  # none: that of upstream.lua
+        self.content_type = content_type
         self.port = port
         value = f"127.0.0.1:{port}" if port_option == "-b" else str(port)
         self.process = subprocess.Popen(
             [sys.executable, *arguments, port_option, value],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": f"{folder}:{REPOSITORY}"},
+            env=environment_of(folder),
+            stderr=subprocess.DEVNULL if "debug" in arguments else None,  # the call log
         )
         self.rates: list[float] = []
         self.cpu: list[float] = []  # seconds a request
+        self.p99: list[float] = []  # milliseconds
 
     def wait_until_ready(self) -> None:
         wait_for_port(self.port, self.process)
@@ -117,28 +131,49 @@ class Server:
         if count:
             self.rates.append(float(re.search(r"Requests/sec:\s*([\d.]+)", output)[1]))  # type: ignore[index]
             self.cpu.append(used / int(found[1]))
+            slowest, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", output).groups()  # type: ignore[union-attr]
+            self.p99.append(float(slowest) * {"us": 0.001, "ms": 1, "s": 1000}[unit])
 
     def _wrk(self, seconds: int, environment: dict[str, str]) -> str:
-        return subprocess.run(
-            [
-                "wrk",
-                "-t1",
-                "-c32",
-                f"-d{seconds}s",
-                "-s",
-                "upstream.lua",
-                f"http://127.0.0.1:{self.port}/chat/messages/{self.event}",
-            ],
-            cwd=BASELINES,
-            env={**os.environ, "EVENT": self.event, **environment},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        script = BASELINES / "upstream.lua"
+        with tempfile.NamedTemporaryFile() as file:
+            if self.body:
+                file.write(self.body)
+                file.flush()
+                environment = {
+                    **environment,
+                    "BASE": str(script),
+                    "BODY": file.name,
+                    "TYPE": self.content_type,
+                }
+                script = HERE / "cases.lua"
+            return subprocess.run(
+                [
+                    *["wrk", "-t1", "-c32", "--latency", f"-d{seconds}s", "-s", str(script)],
+                    f"http://127.0.0.1:{self.port}/chat/messages/{self.event}",
+                ],
+                env={**os.environ, "EVENT": self.event, **environment},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
 
 
-def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
-    """Return when somebody listens."""
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+    return port
+
+
+def environment_of(folder: Path) -> dict[str, str]:
+    """The environment of a server in ``folder``."""
+    return {**os.environ, "PYTHONPATH": f"{folder}:{REPOSITORY}"}
+
+
+def wait_for_port(port: int, process: "subprocess.Popen[bytes]", *, pause: float = 0.05) -> None:
+    """Return when somebody listens; look every ``pause`` seconds."""
     deadline = time.monotonic() + 20
     while True:
         try:
@@ -147,7 +182,7 @@ def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
         except OSError:
             if time.monotonic() > deadline or process.poll() is not None:
                 raise SystemExit(f"{process.args!r} did not start") from None
-            time.sleep(0.05)
+            time.sleep(pause)
 
 
 def signed_request(port: int, event: str = "echo") -> urllib.request.Request:
@@ -173,7 +208,7 @@ def cpu_seconds(pid: int) -> float:
 
 @contextmanager
 def running() -> Iterator[list[Server]]:
-    servers = [Server(name, 18900 + index, launch) for index, (name, launch) in enumerate(SERVERS.items())]
+    servers = [Server(name, free_port(), launch) for name, launch in SERVERS.items()]
     with all_of(servers):
         yield servers
 
@@ -203,16 +238,18 @@ def measure(rounds: int, seconds: int) -> None:
     our_rate, our_cpu = statistics.median(ours.rates), statistics.median(ours.cpu)
     print(f"\n{rounds} interleaved rounds of {seconds} s, medians; one worker each, 32 connections\n")
     print(
-        "| server | requests/s | CPU µs a request | theirs over ours, CPU | bar | ours over theirs, requests/s |"
+        "| server | requests/s | CPU µs a request | p99 ms | theirs over ours, CPU | bar "
+        "| ours over theirs, requests/s |"
     )
-    print("|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|")
     for server in servers:
         rate, cpu = statistics.median(server.rates), statistics.median(server.cpu)
         # Each round's own ratio: neighbours in time met the same machine.
         ratio = statistics.median(theirs / mine for theirs, mine in zip(server.cpu, ours.cpu, strict=True))
         bar = "" if server is ours else f"≥ {server.bar} {'met' if ratio >= server.bar else 'MISSED'}"
         print(
-            f"| {server.name} | {rate:,.0f} | {cpu * 1e6:.1f} | {ratio:.2f} | {bar} | {our_rate / rate:.2f} |"
+            f"| {server.name} | {rate:,.0f} | {cpu * 1e6:.1f} | {statistics.median(server.p99):.1f} "
+            f"| {ratio:.2f} | {bar} | {our_rate / rate:.2f} |"
         )
     print(f"\nours: {our_rate:,.0f} requests/s, {our_cpu * 1e6:.1f} µs of CPU a request")
 
@@ -222,7 +259,7 @@ def idle_memory(arguments: list[str], folder: Path, port: int) -> float:
     server = subprocess.Popen(
         [sys.executable, *arguments, "--port", str(port)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": f"{folder}:{REPOSITORY}"},
+        env=environment_of(folder),
     )
     try:
         wait_for_port(port, server)
@@ -253,8 +290,8 @@ def import_time(module: str) -> float:
 
 def measure_start() -> None:
     plain = [*UVICORN, "starlette_idle:app"]
-    ours = idle_memory([*RUN, "our_app:app"], HERE, 18930)
-    theirs = idle_memory(plain, HERE, 18931)
+    ours = idle_memory([*RUN, "our_app:app"], HERE, free_port())
+    theirs = idle_memory(plain, HERE, free_port())
     our_import, their_import = import_time("our_app, uvicorn"), import_time("starlette_idle, uvicorn")
     print("\n| | ours | bare Starlette app | ratio | bar |\n|---|---|---|---|---|")
     for name, mine, other, unit in [
@@ -273,7 +310,12 @@ def main() -> None:
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores; baselines (SHA-256):")
     for path in sorted(BASELINES.glob("*.*")):
         print(f"  {hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}")
+    from tests.benchmarks import upstream_cases  # needs this module
+
     measure(options.rounds, options.seconds)
+    upstream_cases.measure_cases(options.rounds, options.seconds)
+    upstream_cases.measure_workers(options.rounds, options.seconds)
+    upstream_cases.measure_cold_start(options.rounds)
     measure_start()
 
 
