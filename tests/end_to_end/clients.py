@@ -134,6 +134,10 @@ class Client(Driven):
         """The items of a stream, when it has ended."""
         return self.command("stream", target=target, args=args).wait()
 
+    def take(self, count: int, target: str, *args: Any) -> Any:
+        """The first items of a stream that is given up then; only Node's client does that."""
+        return self.command("take", target=target, args=args, count=count).wait()
+
     def stop(self) -> None:
         """Leave as the library does."""
         self.command("stop")

@@ -79,6 +79,10 @@ class Process:
     def _took_line(self, line: str) -> None:
         """A line of output has come; called in a thread of its own."""
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     def read_log(self) -> str:
         """Everything the process has written so far."""
         return self._log.read_text(encoding="utf-8", errors="replace")
@@ -122,11 +126,11 @@ class Server(Process):
         wait_until(lambda: self.read_log().count(text) >= times, f"{text!r} is logged")
 
 
-def dev(app: str, *, folder: Path, log: Path, ports: tuple[int, int] | None = None) -> Server:
+def dev(app: str, *flags: str, folder: Path, log: Path, ports: tuple[int, int] | None = None) -> Server:
     """``signalr-upstream dev``: an app and the local service, on free ports unless they are given."""
     port, service_port = ports or (free_port(), free_port())
     where = ["--port", str(port), "--service-port", str(service_port)]
-    return Server("dev", app, "--app-dir", folder, *where, url=f"http://localhost:{port}", log=log)
+    return Server("dev", app, "--app-dir", folder, *where, *flags, url=f"http://localhost:{port}", log=log)
 
 
 def free_port() -> int:

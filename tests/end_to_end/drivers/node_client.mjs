@@ -1,14 +1,15 @@
 // The official JavaScript client, driven through standard input and output: see processes.py.
 // Arguments: URL of the hub, protocol (json | messagepack), transport (WebSockets | ServerSentEvents | LongPolling |
 // fallback: all of them, where WebSockets fail), then the methods the server may call. What the server calls "ask" is
-// answered.
+// answered, and with a method that is given as "name=JSON" it is that value. A fragment of the URL is a bearer token.
 
 import { createInterface } from "node:readline";
 
 import * as signalR from "@microsoft/signalr";
 import { MessagePackHubProtocol } from "@microsoft/signalr-protocol-msgpack";
 
-const [url, protocol, transport, ...methods] = process.argv.slice(2);
+const [place, protocol, transport, ...methods] = process.argv.slice(2);
+const [url, token] = place.split("#");
 const tell = (event) => process.stdout.write(JSON.stringify(event, show) + "\n");
 
 // What JSON has no form for: {"bytes": hex} and {"time": ISO 8601}.
@@ -36,6 +37,8 @@ const options = { httpClient: new CountingHttpClient(logger), logger };
 if (transport === "fallback") options.WebSocket = NoWebSocket;
 else options.transport = signalR.HttpTransportType[transport];
 
+if (token) options.accessTokenFactory = () => token;
+
 const connection = new signalR.HubConnectionBuilder()
   .withUrl(url, options)
   .withHubProtocol(protocol === "json" ? new signalR.JsonHubProtocol() : new MessagePackHubProtocol())
@@ -43,7 +46,11 @@ const connection = new signalR.HubConnectionBuilder()
   .build();
 
 for (const method of methods) {
-  connection.on(method, (...args) => tell({ event: "message", message: [method, ...args] }));
+  const [name, answer] = method.split("=");
+  connection.on(name, (...args) => {
+    tell({ event: "message", message: [name, ...args] });
+    return answer && JSON.parse(answer);
+  });
 }
 connection.on("ask", (...args) => ["answered", ...args]);
 connection.onclose((error) => tell({ event: "closed", error: error?.message ?? null }));
@@ -62,6 +69,19 @@ const actions = {
     connection.stream(target, ...args).subscribe({
       next: (item) => items.push(item),
       complete: () => tell({ event: "answer", call, result: items }),
+      error: (error) => tell({ event: "answer", call, error: error.message }),
+    });
+  },
+  take: ({ call, target, args, count }) => {
+    const items = [];
+    const subscription = connection.stream(target, ...args).subscribe({
+      next: (item) => {
+        items.push(item);
+        if (items.length !== count) return;
+        subscription.dispose();
+        tell({ event: "answer", call, result: items });
+      },
+      complete: () => {},
       error: (error) => tell({ event: "answer", call, error: error.message }),
     });
   },
