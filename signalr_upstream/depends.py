@@ -9,7 +9,7 @@ import contextlib
 import functools
 import inspect
 import typing
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Self
@@ -99,6 +99,11 @@ class _Reader:
                     f"`{name}` has the {type(mark).__name__} of {type(mark).__module__}; "
                     "ours is needed: from signalr_upstream import Depends"
                 )
+        if any(_is_depends(mark) for mark in _marks_within(annotation)):
+            # Overlooked it would take an argument, and callers would inject what they like.
+            raise self._refuse(
+                f"`{name}`: Depends stands outermost, `{name}: Annotated[T | None, Depends(...)]`"
+            )
         origin = typing.get_origin(annotation) or annotation
         if not isinstance(origin, type):
             return None
@@ -158,6 +163,13 @@ class _Reader:
 
     def _refuse(self, reason: str) -> RegistrationError:
         return RegistrationError(f"{self._where}: {reason}")
+
+
+def _marks_within(annotation: Any) -> Iterator[Any]:
+    """The marks of every ``Annotated`` in a type."""
+    yield from getattr(annotation, "__metadata__", ())
+    for part in typing.get_args(annotation):
+        yield from _marks_within(part)
 
 
 def _is_depends(value: Any) -> bool:

@@ -481,6 +481,12 @@ async def annotated_of_fastapi(user: Annotated[str, fastapi.Depends(in_loop)]) -
 async def annotated_security(user: Annotated[str, fastapi.Security(in_loop)]) -> None: ...
 
 
+async def within_a_union(user: Annotated[str, Depends(in_loop)] | None = None) -> None: ...
+
+
+async def within_a_list(users: list[Annotated[str, fastapi.Depends(in_loop)]]) -> None: ...
+
+
 async def many(*users: Annotated[str, Depends(in_loop)]) -> None: ...
 
 
@@ -495,6 +501,8 @@ async def named(**users: Annotated[str, Depends(in_loop)]) -> None: ...
         (default_security, f"`user: Annotated[T, Depends(...)]` ({OURS})"),
         (annotated_of_fastapi, f"the Depends of fastapi.params; ours is needed: {OURS}"),
         (annotated_security, f"the Security of fastapi.params; ours is needed: {OURS}"),
+        (within_a_union, "`user`: Depends stands outermost"),
+        (within_a_list, "`users`: Depends stands outermost"),
         (many, "`users` cannot be injected"),
         (named, "`users` cannot be injected"),
     ],
