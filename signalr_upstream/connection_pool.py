@@ -16,13 +16,14 @@ from msgspec import Struct
 
 from .errors import ConnectError, DeliveryUnknown
 from .http_connection import HttpConnection
-from .transport import Answer
+from .transport import MAX_ANSWER, Answer
 
 MAX_CONNECTIONS: Final = 100
 """Connections to one origin for each event loop; more calls than that wait for one to come free."""
 
 IDLE_EXPIRY: Final = 15.0
-"""Seconds an unused connection is kept: shorter than any proxy's patience, so that it is not found dead."""
+"""Seconds an unused connection is kept, if nothing else is said: shorter than any proxy's patience, so that it is not
+found dead."""
 
 MAX_AGE: Final = 300.0
 """Seconds a connection is used, give or take a fifth, so that they do not all end together. Regions fail over by DNS,
@@ -57,13 +58,29 @@ class Origin(Struct, frozen=True):
 
 
 class ConnectionPool:
-    """Connections to ``origin`` in the running loop."""
+    """Connections to ``origin`` in the running loop.
+
+    Args:
+        idle_expiry: seconds.
+        max_answer, takes_encoded: see ``HttpConnection``.
+    """
 
     def __init__(
-        self, origin: Origin, *, max_connections: int = MAX_CONNECTIONS, max_age: float = MAX_AGE
+        self,
+        origin: Origin,
+        *,
+        max_connections: int = MAX_CONNECTIONS,
+        max_age: float = MAX_AGE,
+        idle_expiry: float = IDLE_EXPIRY,
+        max_answer: int = MAX_ANSWER,
+        takes_encoded: bool = False,
     ) -> None:
         self._origin = origin
         self._max_age = max_age
+        self._idle_expiry = idle_expiry
+        self._max_answer = max_answer
+        self._takes_encoded = takes_encoded
+        self._max_connections = max_connections
         self._free = max_connections  # how many more may be opened
         self._loop = asyncio.get_running_loop()
         self._idle: list[HttpConnection] = []  # the last used last, and it is used again first
@@ -72,6 +89,11 @@ class ConnectionPool:
         self._failures: Counter[str] = Counter()  # by address
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+
+    @property
+    def in_use(self) -> bool:
+        """Whether there is a connection, or somebody who waits for one."""
+        return self._free < self._max_connections or bool(self._queue)
 
     async def request(self, data: bytes, *, is_head: bool, timeout: float) -> Answer:
         """Send one request and read its answer.
@@ -133,7 +155,8 @@ class ConnectionPool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if connection.is_usable(now) and not connection.is_stale():
+            fresh = now < connection.idle_since + self._idle_expiry
+            if fresh and connection.is_usable(now) and not connection.is_stale():
                 return connection
             connection.close()
             self._free += 1
@@ -213,7 +236,12 @@ class ConnectionPool:
         )
         expires = self._loop.time() + self._max_age * random.uniform(0.8, 1.2)  # noqa: S311 - spread, not secret
         _, connection = await self._loop.create_connection(
-            lambda: HttpConnection(origin.name, expires=expires),
+            lambda: HttpConnection(
+                origin.name,
+                expires=expires,
+                max_answer=self._max_answer,
+                takes_encoded=self._takes_encoded,
+            ),
             sock=sock,
             ssl=tls,
             server_hostname=None if tls is None else origin.host,
@@ -232,7 +260,7 @@ class ConnectionPool:
         for waiter, deadline in self._queue:
             if now >= deadline and not waiter.done():
                 waiter.set_exception(self._no_connection("all are in use, and none came free in time"))
-        while self._idle and now >= self._idle[0].idle_since + IDLE_EXPIRY:
+        while self._idle and now >= self._idle[0].idle_since + self._idle_expiry:
             self._idle.pop(0).close()
             self._free += 1
         self._timer = None

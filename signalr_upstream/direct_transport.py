@@ -96,7 +96,7 @@ class _Pools:
 
     async def _context(self) -> ssl.SSLContext:
         if self._tls is None:
-            self._tls = await asyncio.to_thread(_default_context)
+            self._tls = await asyncio.to_thread(default_context)
         return self._tls
 
     async def aclose(self) -> None:
@@ -106,7 +106,8 @@ class _Pools:
 
 
 @functools.cache
-def _default_context() -> ssl.SSLContext:
+def default_context() -> ssl.SSLContext:
+    """What ``https`` is checked with if nothing else is said."""
     import httpx  # noqa: PLC0415 - takes longer to import than all the rest, and plain http needs none of it
 
     return httpx.create_ssl_context()

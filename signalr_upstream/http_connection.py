@@ -17,9 +17,6 @@ from .transport import MAX_ANSWER, Answer
 MAX_HEAD: Final = 64 * 1024
 """Bytes of status line and headers: several times what the service or any proxy sends."""
 
-MAX_RECEIVED: Final = MAX_HEAD + 2 * MAX_ANSWER
-"""Bytes of an answer with the sizes of its chunks and what stands behind them."""
-
 MAX_INTERIM: Final = 8
 """Answers 1xx before the real one."""
 
@@ -32,6 +29,8 @@ class HttpConnection(asyncio.Protocol):
     Args:
         name: of the peer, for errors.
         expires: loop time after which it is not used again.
+        max_answer: bytes read of an answer's body; what is over them is left out.
+        takes_encoded: whether the body of an answer that is compressed counts, as it came. Otherwise it is left out.
 
     Attributes:
         address: of the peer, as it was resolved; "" before it is known.
@@ -41,8 +40,14 @@ class HttpConnection(asyncio.Protocol):
         lost: a future that is done when it is closed.
     """
 
-    def __init__(self, name: str, *, expires: float) -> None:
+    def __init__(
+        self, name: str, *, expires: float, max_answer: int = MAX_ANSWER, takes_encoded: bool = False
+    ) -> None:
         self._name = name
+        self._max_answer = max_answer
+        # With the sizes of its chunks and what stands behind them.
+        self._max_received = MAX_HEAD + 2 * max_answer
+        self._takes_encoded = takes_encoded
         self._loop = asyncio.get_running_loop()
         self._expires = expires
         self._waiting: asyncio.Future[Answer] | None = None
@@ -139,7 +144,7 @@ class HttpConnection(asyncio.Protocol):
             self.fail("it switches to another protocol")
         except HttpParserError:
             self.fail("what it sends is not HTTP")
-        if self._received > (MAX_HEAD if self._in_head else MAX_RECEIVED):
+        if self._received > (MAX_HEAD if self._in_head else self._max_received):
             self.fail("the head of its answer, or what stands around its body, is too large")
 
     def eof_received(self) -> None:
@@ -176,7 +181,7 @@ class HttpConnection(asyncio.Protocol):
             # The parser waits for a body that never comes.
             self._answer(keep=self._parser.should_keep_alive())
             self._begin()
-        elif names.get(b"content-encoding", b"identity") != b"identity":
+        elif not self._takes_encoded and names.get(b"content-encoding", b"identity") != b"identity":
             self._answer()  # it was not asked for, and may inflate a thousandfold: the status is enough
         elif b"content-length" not in names and b"transfer-encoding" not in names:
             self._until_end = status not in _NO_CONTENT
@@ -185,7 +190,7 @@ class HttpConnection(asyncio.Protocol):
         """Called by the parser."""
         self._body.append(body)
         self._size += len(body)
-        if self._waiting is None or self._size >= MAX_ANSWER:
+        if self._waiting is None or self._size >= self._max_answer:
             self._answer()
 
     def on_message_complete(self) -> None:
@@ -203,7 +208,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _answer(self, *, keep: bool = False) -> None:
         """The answer is complete, or as much of it as is wanted."""
-        body = b"".join(self._body)[:MAX_ANSWER]
+        body = b"".join(self._body)[: self._max_answer]
         answer = Answer(self._parser.get_status_code(), self._headers, body)
         self.idle_since = self._loop.time()
         # An answer before the whole request was read means that the rest is not wanted.

@@ -177,10 +177,9 @@ async def test_a_connection_that_fails_to_open_leaves_its_place_to_others() -> N
 
 
 async def test_a_connection_that_nobody_uses_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_pool, "IDLE_EXPIRY", 0.02)
     monkeypatch.setattr(connection_pool, "TICK", 0.01)
     async with misbehaving(answer()) as server:
-        pool = pool_of(server, max_connections=1)
+        pool = pool_of(server, max_connections=1, idle_expiry=0.02)
         await ask(pool)
         await server.closed.wait()
 

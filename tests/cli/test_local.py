@@ -14,6 +14,7 @@ from signalr_upstream.auth import encode_token
 from signalr_upstream.cli import main
 from signalr_upstream.connection_string import EMULATOR_KEY
 
+from ..misbehaving import port_free_on
 from .conftest import KEY, PATIENCE, Command, Start
 
 
@@ -214,7 +215,8 @@ def test_flags_that_loosen_a_check_cannot_come_from_the_environment() -> None:
     assert "0.0.0.0 can be reached by others: say --allow-remote" in result.output
 
 
-def test_others_are_let_in_on_request_with_a_key_of_ones_own(start: Start, port: int) -> None:
+def test_others_are_let_in_on_request_with_a_key_of_ones_own(start: Start) -> None:
+    port = port_free_on("0.0.0.0")
     command = start("local", "--host", "0.0.0.0", "--port", str(port), "--allow-remote", "--access-key", KEY)
 
     command.read_until("connection string")

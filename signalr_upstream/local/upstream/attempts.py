@@ -16,6 +16,7 @@ from typing import NamedTuple
 import httpx
 from msgspec import Struct
 
+from ...errors import DeliveryUnknown
 from ...protocol.upstream import MAX_ANSWER
 from ..clock import time_limit
 from ..faults import FAULT_HEADER, Faults, pause
@@ -248,12 +249,14 @@ def _failure(url: str, error: Exception) -> UnreachableError:
 
 
 def _reason(error: Exception) -> str:
-    """Why, for people. The error's own text may quote the URL."""
+    """Why, for people. The text of an error of httpx may quote the URL."""
+    if isinstance(error.__cause__, DeliveryUnknown):
+        return str(error.__cause__)
     if not isinstance(error, httpx.ConnectError):
         return type(error).__name__
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, socket.gaierror):
+        if isinstance(cause, socket.gaierror | UnicodeError):
             return "there is no such host"
         if isinstance(cause, ssl.SSLError):
             return "no TLS with it, or its certificate is not one of a public authority: use http on this machine"

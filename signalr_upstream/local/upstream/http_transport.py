@@ -1,68 +1,83 @@
-"""HTTP to an app elsewhere: httpx's transport without what a client would add, and with care for idle connections."""
+"""HTTP to an app elsewhere: the bytes of a request, over connections that are used again.
 
-import time
-from collections.abc import AsyncIterator, Callable
+A client of httpx would log URLs, send the signature after redirects, and use proxies; its pool looks at every waiting
+request for each one that ends, and closes connections that it has just given away.
+"""
+
+import asyncio
+import math
+import ssl
 
 import httpx
 
+from ...connection_pool import ConnectionPool, Origin
+from ...direct_transport import default_context
+from ...errors import ConnectError, DeliveryUnknown
+from ...protocol.upstream import MAX_ANSWER
+
+MAX_CONNECTIONS = 2_000
+"""To one origin; more calls at a time than that wait. Servers let some 2,000 wait to be accepted, and who comes on top
+of them is not answered for a second or more."""
+
 KEEP_ALIVE = 1.0
-"""Seconds without any request after which no connection is used again: less than any server keeps one, since a POST
+"""Seconds without a request after which a connection is not used again: less than any server keeps one, since a POST
 that meets its end is not sent again."""
+
+_Address = tuple[str, str, int]
 
 
 class HttpTransport(httpx.AsyncBaseTransport):
-    """HTTP to an app elsewhere: bare, as a client would log URLs, send the signature after redirects, and use proxies.
+    """Connections to every app; a call waits for as long as its caller does.
 
-    It is set up with the first request: certificates are read then, which takes longer than many a test. Connections
-    are left behind all together, when no request runs: httpcore's own expiry may close one that it has just given to a
-    request, which then fails; in a soak run one call in some thousands did.
+    Of an answer's body it reads one byte more than is taken, which is enough to be told so.
     """
 
     def __init__(self) -> None:
-        self._inner: httpx.AsyncHTTPTransport | None = None
-        self._running = 0
-        self._idle_since = 0.0
+        self._pools: dict[_Address, ConnectionPool] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if not self._running and time.monotonic() - self._idle_since > KEEP_ALIVE:
-            await self.aclose()
-        if self._inner is None:
-            self._inner = httpx.AsyncHTTPTransport(
-                trust_env=False, limits=httpx.Limits(keepalive_expiry=None)
+        """Send one request and read its answer.
+
+        Raises:
+            httpx.ConnectError: nothing was sent.
+            httpx.ReadError: something was sent, and no answer came.
+        """
+        url = request.url
+        start = b"%b %b HTTP/1.1" % (request.method.encode(), url.raw_path)
+        lines = [b"%b: %b" % header for header in request.headers.raw]
+        data = b"\r\n".join([start, *lines, b"", request.content])
+        try:
+            answer = await self._pool(url).request(data, is_head=False, timeout=math.inf)
+        except ConnectError as error:
+            raise httpx.ConnectError(str(error)) from error
+        except DeliveryUnknown as error:
+            raise httpx.ReadError(str(error)) from error
+        return httpx.Response(
+            answer.status, headers=list(answer.raw_headers), stream=httpx.ByteStream(answer.body)
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            await pool.aclose()
+
+    def _pool(self, url: httpx.URL) -> ConnectionPool:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        address = (url.scheme, url.raw_host.decode(), port)
+        pool = self._pools.get(address)
+        if pool is None:
+            # A hub's name, which clients choose, may be part of the host.
+            self._pools = {known: pool for known, pool in self._pools.items() if pool.in_use}
+            pool = self._pools[address] = ConnectionPool(
+                Origin(url.netloc.decode(), address[1], port, _tls if url.scheme == "https" else None),
+                max_connections=MAX_CONNECTIONS,
+                idle_expiry=KEEP_ALIVE,
+                max_answer=MAX_ANSWER + 1,
+                takes_encoded=True,
             )
-        self._running += 1
-        try:
-            response = await self._inner.handle_async_request(request)
-        except BaseException:
-            self._end()
-            raise
-        response.stream = _Answer(response.stream, self._end)
-        return response
-
-    def _end(self) -> None:
-        self._running -= 1
-        self._idle_since = time.monotonic()
-
-    async def aclose(self) -> None:
-        inner, self._inner = self._inner, None
-        if inner is not None:
-            await inner.aclose()
+        return pool
 
 
-class _Answer(httpx.AsyncByteStream):
-    """An answer that says when it was closed, which httpx has done once."""
-
-    def __init__(self, inner: object, closed: Callable[[], None]) -> None:
-        assert isinstance(inner, httpx.AsyncByteStream)  # noqa: S101 - all that an asynchronous transport gives
-        self._inner = inner
-        self._closed = closed
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._inner:
-            yield chunk
-
-    async def aclose(self) -> None:
-        try:
-            await self._inner.aclose()
-        finally:
-            self._closed()
+async def _tls() -> ssl.SSLContext:
+    return await asyncio.to_thread(default_context)
