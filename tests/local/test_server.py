@@ -84,7 +84,7 @@ async def test_no_log_of_uvicorn_or_websockets_has_a_query_or_a_token(
 
 @dataclass(eq=False)
 class Connection:
-    """A connection of uvicorn's, and its asyncio transport in one."""
+    """A connection of uvicorn's, its asyncio transport and its socket in one."""
 
     closing: bool = False
     buffered: int = 0
@@ -99,6 +99,13 @@ class Connection:
 
     def get_write_buffer_size(self) -> int:
         return self.buffered
+
+    def get_extra_info(self, name: str) -> "Connection":
+        assert name == "socket"
+        return self
+
+    def setsockopt(self, *_: object) -> None:
+        assert not self.aborted  # what it sets is for the end
 
     def abort(self) -> None:
         self.aborted = True
