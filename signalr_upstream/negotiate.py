@@ -122,7 +122,9 @@ def negotiate_routes(
         allow_credentials=True,
         max_age=3600,
     )
-    return [Route("/{hub}/negotiate", endpoint), Route("/{hub}" + _DOUBLED, endpoint)]
+    # With a slash at the end, too: Litestar adds one to the paths of apps that it mounts.
+    paths = ("/{hub}/negotiate", "/{hub}/negotiate/", "/{hub}" + _DOUBLED)
+    return [Route(path, endpoint) for path in paths]
 
 
 def _problem(status: int, detail: str, **headers: str) -> Response:

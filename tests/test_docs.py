@@ -71,6 +71,18 @@ def commands() -> Iterator[tuple[str, str]]:
             yield f"{name}: {line[:60]}", line
 
 
+@pytest.fixture
+def _a_project(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What the code of docs/mounting.md imports: its hub, and a project of Django."""
+    modules = ("chat", "mysite", "mysite.settings", "mysite.urls")
+    monkeypatch.syspath_prepend(ROOT / "tests" / "end_to_end" / "mounting")
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "mysite.settings")
+    yield
+    for name in modules:
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.usefixtures("_a_project")
 @pytest.mark.parametrize("code", named(blocks("python")))
 def test_python_code_runs(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AzureSignalRConnectionString", f"Endpoint=https://a.example;AccessKey={KEY};")

@@ -84,6 +84,12 @@ async def test_anonymous_has_to_be_said() -> None:
     assert "asrs.s.uid" not in token_of(await negotiate(make_app(who)))
 
 
+async def test_a_slash_at_the_end_changes_nothing() -> None:
+    answer = await negotiate(make_app(ann), "/chat/negotiate/?negotiateVersion=1")
+
+    assert token_of(answer)["asrs.s.uid"] == "ann"
+
+
 async def test_application_and_family_are_in_the_url() -> None:
     app = make_app(ann, hub="tenant_*", application="Shop")
 
