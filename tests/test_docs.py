@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import logging
 import os
 import re
 import shlex
@@ -75,9 +76,13 @@ def commands() -> Iterator[tuple[str, str]]:
 def _a_project(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What the code of docs/mounting.md imports: its hub, and a project of Django."""
     modules = ("chat", "mysite", "mysite.settings", "mysite.urls")
+    root = logging.getLogger()
+    level, handlers = root.level, [*root.handlers]  # which Litestar sets as it likes
     monkeypatch.syspath_prepend(ROOT / "tests" / "end_to_end" / "mounting")
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "mysite.settings")
     yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
     for name in modules:
         sys.modules.pop(name, None)
 
