@@ -146,7 +146,7 @@ class StuckPeers:
 
 
 def _reset(transport: asyncio.Transport) -> None:
-    """End a connection at once: a plain close would leave what is unread with the system, which offers it for minutes."""
+    """End a connection at once: after a plain close the system offers what is unread for minutes."""
     end = transport.get_extra_info("socket")
     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
