@@ -313,7 +313,8 @@ class UpstreamApp(Starlette):
                 self.router.routes.insert(0, route)
 
     async def drain(self, patience: float = PATIENCE) -> None:
-        """Wait for what handlers have left to ``ctx.after``; cancel it after ``patience`` seconds."""
+        """End the streams of clients with an error, and wait for what handlers have left to ``ctx.after``; cancel it
+        after ``patience`` seconds."""
         await self._streams.drain()
         await self._after.drain(patience)
 

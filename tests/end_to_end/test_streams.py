@@ -1,12 +1,14 @@
 """``stream()`` of the official client, answered by async generators."""
 
+import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from .clients import CallError, Client
 from .conftest import Connect
-from .processes import HERE, dev
+from .processes import HERE, Server, dev, free_port
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +55,33 @@ def test_a_stream_of_a_client_that_leaves_is_closed(client: Client, connect: Con
     leaver.stop()
 
     assert client.receive() == ["closed", True]
+
+
+@pytest.mark.parametrize("library", ["node-json", "node-messagepack"])
+def test_an_app_that_ends_ends_its_streams_with_an_error(
+    library: str, connect: Connect, tmp_path: Path
+) -> None:
+    app_port, service_port, key = free_port(), free_port(), secrets.token_urlsafe(33)
+    app_url, service_url = f"http://localhost:{app_port}", f"http://localhost:{service_port}"
+    upstream = app_url + "/{hub}/{category}/{event}"
+    local = ["local", "--port", str(service_port), "--upstream", upstream, "--experimental-streams"]
+    run = ["run", "streams_app:app", "--app-dir", str(HERE), "--port", str(app_port)]
+    environment = {
+        "SIGNALR_UPSTREAM_LOCAL_ACCESS_KEY": key,
+        "AzureSignalRConnectionString": f"Endpoint={service_url};AccessKey={key};Version=1.0;",
+    }
+    logs = tmp_path / "servers"
+    logs.mkdir()
+    with (
+        Server(*local, url=f"{service_url}/api/health", log=logs / "service.log", environment=environment),
+        Server(*run, url=app_url, log=logs / "app.log", environment=environment) as app,
+    ):
+        client = connect(library, f"{app_url}/streams", "closed")
+        stream = client.command("stream", target="forever", args=[])
+        assert client.invoke("plain") == 1
+
+        app.interrupt()
+
+        with pytest.raises(CallError, match="The server is shutting down"):
+            stream.wait()
+        assert client.receive() == ["closed", True]
