@@ -73,11 +73,21 @@ class Binding:
         ] = []  # a positional parameter each: the name of what is injected, else None
         self._hooked = False  # an annotation is converted by a class of its own
         self._read_signature(takes_arguments)
+        positional_only = [
+            parameter.name
+            for parameter in inspect.signature(handler).parameters.values()
+            if parameter.kind is parameter.POSITIONAL_ONLY
+        ]
         # One of two shapes: values that one decoder reads at once, or a list of raw values read one by one (*args).
         shape: Any = list[Raw] if self._rest is not None else self._shape()
         hook = validate if self._hooked else None
         self._decode_json = msgspec.json.Decoder(shape, dec_hook=hook).decode
         self._decode_msgpack = msgspec.msgpack.Decoder(shape, dec_hook=hook).decode
+        # Something stands behind what is injected, so that it cannot be given by name.
+        self._injected_between = self._rest is not None or any(
+            name is not None and (self._slots[position + 1 :].count(None) or name in positional_only)
+            for position, name in enumerate(self._slots)
+        )
         self._context_first = self._context_at == [0] and not self._context_keywords
 
     def bind(
@@ -113,6 +123,8 @@ class Binding:
         self, args: tuple[Any, ...], kwargs: dict[str, Any], injected: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """``args`` and ``kwargs`` of ``bind`` with what is injected put in its places."""
+        if not self._injected_between:
+            return args, kwargs | injected
         given = iter(args)
         placed = [next(given) if name is None else injected.pop(name) for name in self._slots]
         return (*placed, *given), kwargs | injected

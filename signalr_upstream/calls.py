@@ -12,7 +12,7 @@ import hmac
 import logging
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from msgspec import Raw, Struct
@@ -115,6 +115,9 @@ class Calls:
             await self._answer(scope, receive, send)
         except (UpstreamError, ProtocolError, ConfigurationError) as error:
             await send_reply(send, self._refusal(error))
+        except TimeLimitPassed:  # of the body: that of a handler is an answer to its caller
+            detail = f"the body did not arrive within {self._limits.body_timeout:g} seconds"
+            await send_reply(send, self._refusal(BodyTimeoutError(detail)))
         finally:
             current_app.reset(current)
 
@@ -148,7 +151,7 @@ class Calls:
             raise OverloadedError("this worker runs as many calls as it takes; try again")
         self._running += 1
         try:
-            body = await self._read_body(headers, receive)
+            body = await self._body(headers, receive)
             if body is None:
                 return  # the caller has gone
             context = Context(
@@ -185,19 +188,14 @@ class Calls:
 
     # --- the body ---
 
-    async def _read_body(self, headers: Headers, receive: Receive) -> bytes | None:
+    def _body(self, headers: Headers, receive: Receive) -> Awaitable[bytes | None]:
         """The body; None if the caller hung up."""
         limit = self._limits.max_body_size
         length = headers.get(CONTENT_LENGTH, b"0")
         # The server has checked its form; a number of fewer digits than the limit's is below it.
         if len(length) >= self._limit_digits and (not length.isdigit() or int(length[:20]) > limit):
             raise BodyTooLargeError(f"the body is larger than {limit} bytes")
-        try:
-            return await self.time_limits.within(self._limits.body_timeout, _read_pieces(receive, limit))
-        except TimeLimitPassed:
-            raise BodyTimeoutError(
-                f"the body did not arrive within {self._limits.body_timeout:g} seconds"
-            ) from None
+        return self.time_limits.within(self._limits.body_timeout, _read_pieces(receive, limit))
 
     # --- handlers ---
 
@@ -213,8 +211,11 @@ class Calls:
         binary = route.binary
         context.carries(message.arguments, binary=binary)
         try:
-            handler.check_answers(with_items=isinstance(message, StreamInvocation))
-            handler.admit(context)
+            with_items = isinstance(message, StreamInvocation)
+            if with_items is not handler.binding.is_stream:
+                handler.refuse_answer(with_items=with_items)
+            if handler.require is not None:
+                handler.admit(context)
             if handler.binding.is_stream:
                 self._begin_stream(handler, route, context, message.arguments)
                 return NO_CONTENT

@@ -55,7 +55,6 @@ class Context(Generic[C]):
         hub: name of the hub, as the service sent it.
         category: ``"connections"`` or ``"messages"``.
         event: ``"connected"``, ``"disconnected"`` or the invocation's target, as the service sent it.
-        connection_id: the caller's connection.
         after_work: what ``after`` was given.
         invocation_id: None if the caller does not wait for an answer (``send()`` in the JavaScript client).
         error: why the connection ended; only for ``disconnected``, and None for a normal end.
@@ -79,7 +78,6 @@ class Context(Generic[C]):
         self.hub = hub
         self.category = category
         self.event = event
-        self.connection_id = decode_header(headers[CONNECTION_ID])
         self.invocation_id: str | None = None
         self.error: str | None = None
         self._raw_headers = headers
@@ -100,6 +98,11 @@ class Context(Generic[C]):
     def __repr__(self) -> str:
         # With their repr: clients choose the event, and this goes to logs.
         return f"<Context {f'{self.hub}/{self.category}/{self.event}'!r} connection={self.connection_id!r}>"
+
+    @cached_property
+    def connection_id(self) -> str:
+        """The caller's connection."""
+        return decode_header(self._raw_headers[CONNECTION_ID])
 
     @cached_property
     def user_id(self) -> str | None:

@@ -219,36 +219,42 @@ class Injection:
 
     async def fill(self, needs: Mapping[str, Need]) -> dict[str, Any]:
         """A value for each parameter."""
-        return {name: await self.value(need) for name, need in needs.items()}
+        filled: dict[str, Any] = {}
+        for name, need in needs.items():
+            if not isinstance(need, Dependency):
+                filled[name] = self._context if need is Context else self._request()
+            elif need.function in self._values:
+                filled[name] = self._values[need.function]
+            else:
+                filled[name] = await self.ask(need)
+        return filled
 
-    async def value(self, need: Need) -> Any:
-        """What one parameter is filled with."""
-        if not isinstance(need, Dependency):
-            return self._context if need is Context else self._request()
-        function = need.function
-        if function in self._values:
-            return self._values[function]
+    async def ask(self, dependency: Dependency) -> Any:
+        """What a dependency gives that has not been asked yet."""
+        function = dependency.function
         if function in self._overrides:
             reader = _Reader(
                 "dependency_overrides", has_context=self._context is not None, replaced=(function,)
             )
-            need = reader.dependency(self._overrides[function])
-        value = self._values[function] = await self._ask(need, await self.fill(need.needs))
+            dependency = reader.dependency(self._overrides[function])
+        values = await self.fill(dependency.needs) if dependency.needs else {}
+        if dependency.is_generator:
+            value = await self._enter(dependency, values)
+        elif dependency.is_async:
+            value = await dependency.function(**values)
+        else:
+            value = await self._threads.run(dependency.function, **values)
+        self._values[function] = value
         return value
 
-    async def _ask(self, dependency: Dependency, values: dict[str, Any]) -> Any:
-        function = dependency.function
-        if dependency.is_generator:
-            if self._exits is None:
-                self._exits = contextlib.AsyncExitStack()
-            if dependency.is_async:
-                manager = contextlib.asynccontextmanager(function)(**values)
-            else:
-                manager = self._in_threads(contextlib.contextmanager(function)(**values))
-            return await self._exits.enter_async_context(manager)
+    async def _enter(self, dependency: Dependency, values: dict[str, Any]) -> Any:
+        if self._exits is None:
+            self._exits = contextlib.AsyncExitStack()
         if dependency.is_async:
-            return await function(**values)
-        return await self._threads.run(function, **values)
+            manager = contextlib.asynccontextmanager(dependency.function)(**values)
+        else:
+            manager = self._in_threads(contextlib.contextmanager(dependency.function)(**values))
+        return await self._exits.enter_async_context(manager)
 
     @contextlib.asynccontextmanager
     async def _in_threads(self, manager: contextlib.AbstractContextManager[Any]) -> AsyncIterator[Any]:

@@ -1,7 +1,7 @@
 """One registered handler: who may call it, and within which time."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from .binding import Binding
 from .context import Context, Predicate
@@ -69,13 +69,12 @@ class Handler:
         if not allowed:
             raise Forbidden
 
-    def check_answers(self, *, with_items: bool) -> None:
-        """Check that it answers as its caller wants: with items (``stream()``), or with at most one result.
+    def refuse_answer(self, *, with_items: bool) -> NoReturn:
+        """Say that it does not answer as its caller wants: with items (``stream()``), or with at most one result.
 
         Raises:
-            HubError: it does not.
+            HubError: which says so.
         """
-        if self.binding.is_stream and not with_items:
-            raise HubError(f"{self.event} answers with a stream: call it with stream().")
-        if with_items and not self.binding.is_stream:
+        if with_items:
             raise HubError(f"{self.event} answers with no stream: call it with invoke() or send().")
+        raise HubError(f"{self.event} answers with a stream: call it with stream().")

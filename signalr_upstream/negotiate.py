@@ -93,7 +93,7 @@ class Negotiate:
         async with Injection(
             context=None, request=lambda: request, threads=self._threads, overrides=self._overrides
         ) as injection:
-            identity = await injection.value(negotiator)
+            identity = await injection.ask(negotiator)
         if not isinstance(identity, Identity):
             raise TypeError(f"a negotiate function returns an Identity, not {type(identity).__name__}")
         return identity
