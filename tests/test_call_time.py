@@ -85,7 +85,7 @@ async def test_a_thread_that_outlives_its_time_limit_counts_until_it_ends() -> N
         if wait:
             release.wait()
 
-    app = serve(go, handler_timeout=0.05, max_concurrent_calls=1)
+    app = serve(go, handler_timeout=0.5, max_concurrent_calls=1)
     try:
         assert (await invoke(app, "go", True))["error"] == TIMED_OUT
         answer = await post(app, call_headers("go"), invocation("go", False))
