@@ -4,12 +4,10 @@ It works by itself, mounted into another ASGI app, and whether or not the outer 
 """
 
 import contextlib
-import os
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
@@ -17,11 +15,10 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from .after import PATIENCE, AfterWork
 from .calls import Calls, Limits
-from .claims import ClientAccess, Identity, Unsealer
-from .client import HubClient, ServiceClient
-from .connection_string import DEFAULT_SETTING, Endpoint, counts_as_none
-from .context import Service
-from .endpoints import Endpoints, Setting, Source
+from .claims import ClientAccess, Identity
+from .client import HubClient
+from .connection_string import counts_as_none
+from .endpoints import Setting, Source
 from .entra import Credential
 from .errors import ConfigurationError
 from .hub import Hub
@@ -35,6 +32,7 @@ from .registering import Filter
 from .reply import problem, send_reply
 from .router import Router
 from .routing import Routes
+from .services import Connection, Services
 from .stream_calls import StreamCalls, check_streams
 from .targets import C
 from .transport import Transport
@@ -50,23 +48,6 @@ BODY_TIMEOUT = 10.0
 """Seconds. The service sends header and body together; only a slow or hostile caller takes longer."""
 HANDLER_TIMEOUT = 30.0
 """Seconds. A client waits for its answer, and behind it waits its connection's next message."""
-
-
-class Connection(Struct, frozen=True):
-    """Which service an app uses.
-
-    Attributes:
-        connection_string: one, several, a function that gives them, or None for what the environment says.
-        transport: how REST calls travel; None: directly.
-        overrides_all: whether it counts for the hubs that name another connection setting, too.
-    """
-
-    connection_string: Setting | Source = None
-    transport: Transport | None = None
-    overrides_all: bool = False
-
-    def __repr__(self) -> str:
-        return "<Connection redacted>"
 
 
 class UpstreamApp(Starlette):
@@ -103,6 +84,7 @@ class UpstreamApp(Starlette):
 
     Attributes:
         dependency_overrides: dependencies that are replaced, and by what; for tests.
+        services: what its hubs send through, and whom they take calls from.
 
     Raises:
         ConfigurationError: options that cannot work. Missing keys are no such error: they are reported at start-up
@@ -159,22 +141,24 @@ class UpstreamApp(Starlette):
         self.hubs = hubs
         self.insecure = insecure
         self.draining = False
-        self._application = application
-        self._parallel_invocations = parallel_invocations
-        self._connection = Connection(connection_string)
-        self._upstream_keys = tuple(upstream_keys)
-        self._credential = credential
-        self._seal_key = seal_key
-        self._protocols = protocols
-        self._enc_hook = enc_hook
-        self._router = router
-        self._http_client = http_client
-        self._clients: dict[str, ServiceClient] = {}  # by setting, as the next
-        self._services: dict[str, Service] = {}
+        self.services = Services(
+            Connection(connection_string),
+            hubs=hubs,
+            credential=credential,
+            upstream_keys=upstream_keys,
+            application=application,
+            seal_key=seal_key,
+            protocols=protocols,
+            enc_hook=enc_hook,
+            router=router,
+            http_client=http_client,
+            insecure=insecure,
+            parallel_invocations=parallel_invocations,
+        )
         self._user_lifespan = lifespan or _no_lifespan
         self._routes = Routes(
             hubs,
-            service_of=self._service_of,
+            service_of=self.services.service_of,
             path=None if path_check == "off" else self._pattern,
             application=application,
             filters=filters,
@@ -266,13 +250,11 @@ class UpstreamApp(Starlette):
     @property
     def connection(self) -> Connection:
         """The service that this app uses; what is set here is used from the next call on."""
-        return self._connection
+        return self.services.connection
 
     @connection.setter
     def connection(self, connection: Connection) -> None:
-        self._connection = connection
-        self._clients.clear()
-        self._services.clear()
+        self.services.connection = connection
         self._routes.forget()
 
     def check_keys(self) -> None:
@@ -284,7 +266,7 @@ class UpstreamApp(Starlette):
         """
         if not self.insecure:
             for hub in self.hubs:
-                self._client_of(hub).endpoints.require_keys()
+                self.services.client_of(hub).endpoints.require_keys()
 
     def hub(self, hub: Hub[C], *, name: str | None = None) -> HubClient[C]:
         """Send through this app's service, also outside of a call.
@@ -293,7 +275,7 @@ class UpstreamApp(Starlette):
             hub: one of this app's hubs.
             name: the whole name, for a family such as ``Hub("tenant_*")``.
         """
-        return self._client_of(hub).hub(hub.whole_name(name), client=hub.client)
+        return self.services.client_of(hub).hub(hub.whole_name(name), client=hub.client)
 
     async def client_access(
         self, hub: Hub[Any], identity: Identity, *, name: str | None = None
@@ -303,8 +285,7 @@ class UpstreamApp(Starlette):
 
     async def aclose(self) -> None:
         """Close the connections to the service. The app can go on: they are opened again when needed."""
-        for client in self._clients.values():
-            await client.aclose()
+        await self.services.aclose()
 
     def add_health_routes(self) -> None:
         """Serve ``/healthz`` and ``/readyz``, also where one of the app's own routes takes every path."""
@@ -327,53 +308,10 @@ class UpstreamApp(Starlette):
         """The living apps of this process: an app may sit inside another ASGI app."""
         return list(cls._instances)
 
-    def _client_of(self, hub: Hub[Any]) -> ServiceClient:
-        setting = self._setting_of(hub)
-        if setting not in self._clients:
-            given = self._connection.connection_string if setting == DEFAULT_SETTING else None
-            self._clients[setting] = ServiceClient(
-                endpoints=Endpoints.load(
-                    given,
-                    environ=os.environ,
-                    name=setting,
-                    upstream_keys=self._upstream_keys,
-                    credential=self._credential,
-                ),
-                application=self._application,
-                seal_key=self._seal_key,
-                protocols=self._protocols,
-                enc_hook=self._enc_hook,
-                router=self._router,
-                transport=self._connection.transport,
-                http_client=self._http_client,
-            )
-        return self._clients[setting]
-
-    def _service_of(self, hub: Hub[Any] | None) -> Service:
-        hub = hub or self.hubs[0]
-        setting = self._setting_of(hub)
-        if setting not in self._services:
-            client = self._client_of(hub)
-            self._services[setting] = Service(
-                verify=_verify_nothing(client.endpoints) if self.insecure else client.endpoints.verify,
-                unsealer=Unsealer([self._seal_key] if self._seal_key else lambda: client.endpoints.seal_keys),
-                hub_client=lambda name, origin: client.hub(name, origin=origin.url if origin else ""),
-                parallel_invocations=self._parallel_invocations,
-            )
-        return self._services[setting]
-
-    def _setting_of(self, hub: Hub[Any]) -> str:
-        return DEFAULT_SETTING if self._connection.overrides_all else hub.connection
-
 
 @contextlib.asynccontextmanager
 async def _no_lifespan(_: UpstreamApp) -> AsyncIterator[None]:
     yield
-
-
-def _verify_nothing(endpoints: Endpoints) -> Callable[[bytes, bytes], Endpoint | None]:
-    endpoint = endpoints.all[0] if endpoints.all else None
-    return lambda signature, connection_id: endpoint
 
 
 def _is_upstream_call(headers: Sequence[tuple[bytes, bytes]]) -> bool:

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ...app import Connection, UpstreamApp
+from ...app import UpstreamApp
 from ...errors import ConfigurationError
+from ...services import Connection
 from ...transport import Transport
 
 PATIENCE = 30.0

@@ -1,0 +1,140 @@
+"""The services behind the hubs of one app: one for each connection setting that a hub names."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from .claims import Unsealer
+from .client import ServiceClient
+from .connection_string import DEFAULT_SETTING, Endpoint
+from .context import Service
+from .endpoints import Endpoints, Setting, Source
+from .entra import Credential
+from .hub import Hub
+from .router import Router
+from .transport import Transport
+
+if TYPE_CHECKING:  # see httpx_transport
+    import httpx
+
+
+class Connection(Struct, frozen=True):
+    """Which service an app uses.
+
+    Attributes:
+        connection_string: one, several, a function that gives them, or None for what the environment says.
+        transport: how REST calls travel; None: directly.
+        overrides_all: whether it counts for the hubs that name another connection setting, too.
+    """
+
+    connection_string: Setting | Source = None
+    transport: Transport | None = None
+    overrides_all: bool = False
+
+    def __repr__(self) -> str:
+        return "<Connection redacted>"
+
+
+class Services:
+    """What the hubs of one app send through, and whom they take calls from; made when first needed.
+
+    The arguments are those of ``UpstreamApp``.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        hubs: Sequence[Hub[Any]],
+        credential: Credential | None,
+        upstream_keys: Sequence[str],
+        application: str,
+        seal_key: str | None,
+        protocols: Sequence[str],
+        enc_hook: Callable[[Any], Any] | None,
+        router: Router | None,
+        http_client: "httpx.AsyncClient | None",
+        insecure: bool,
+        parallel_invocations: bool,
+    ) -> None:
+        self._connection = connection
+        self._hubs = hubs
+        self._credential = credential
+        self._upstream_keys = tuple(upstream_keys)
+        self._application = application
+        self._seal_key = seal_key
+        self._protocols = protocols
+        self._enc_hook = enc_hook
+        self._router = router
+        self._http_client = http_client
+        self._insecure = insecure
+        self._parallel_invocations = parallel_invocations
+        self._clients: dict[str, ServiceClient] = {}  # by setting, as the next
+        self._services: dict[str, Service] = {}
+
+    @property
+    def connection(self) -> Connection:
+        """Which service is used; what is set here is used from the next call on."""
+        return self._connection
+
+    @connection.setter
+    def connection(self, connection: Connection) -> None:
+        self._connection = connection
+        self._clients.clear()
+        self._services.clear()
+
+    def client_of(self, hub: Hub[Any]) -> ServiceClient:
+        """What this hub sends through.
+
+        Raises:
+            ConnectionStringError: a connection string that cannot be used.
+        """
+        setting = self._setting_of(hub)
+        if setting not in self._clients:
+            given = self._connection.connection_string if setting == DEFAULT_SETTING else None
+            self._clients[setting] = ServiceClient(
+                endpoints=Endpoints.load(
+                    given,
+                    environ=os.environ,
+                    name=setting,
+                    upstream_keys=self._upstream_keys,
+                    credential=self._credential,
+                ),
+                application=self._application,
+                seal_key=self._seal_key,
+                protocols=self._protocols,
+                enc_hook=self._enc_hook,
+                router=self._router,
+                transport=self._connection.transport,
+                http_client=self._http_client,
+            )
+        return self._clients[setting]
+
+    def service_of(self, hub: Hub[Any] | None) -> Service:
+        """What a call of this hub is checked with; None stands for a hub the app does not have."""
+        hub = hub or self._hubs[0]
+        setting = self._setting_of(hub)
+        if setting not in self._services:
+            client = self.client_of(hub)
+            self._services[setting] = Service(
+                verify=_verify_nothing(client.endpoints) if self._insecure else client.endpoints.verify,
+                unsealer=Unsealer([self._seal_key] if self._seal_key else lambda: client.endpoints.seal_keys),
+                hub_client=lambda name, origin: client.hub(name, origin=origin.url if origin else ""),
+                parallel_invocations=self._parallel_invocations,
+            )
+        return self._services[setting]
+
+    async def aclose(self) -> None:
+        """Close the connections to all of them; they are opened again when needed."""
+        for client in self._clients.values():
+            await client.aclose()
+
+    def _setting_of(self, hub: Hub[Any]) -> str:
+        return DEFAULT_SETTING if self._connection.overrides_all else hub.connection
+
+
+def _verify_nothing(endpoints: Endpoints) -> Callable[[bytes, bytes], Endpoint | None]:
+    endpoint = endpoints.all[0] if endpoints.all else None
+    return lambda signature, connection_id: endpoint
