@@ -1,6 +1,7 @@
 """Real clients of a service in the test's event loop: each gets in with the URL and token that it is given."""
 
 import asyncio
+import functools
 import json
 from types import TracebackType
 from typing import Any, Self
@@ -73,11 +74,18 @@ class Door(Served):
         self._connect = connect
         self._access: list[ClientAccess] = []
 
-    async def let_in(self, access: ClientAccess, *methods: str, library: str = "node-json") -> Person:
+    async def let_in(
+        self,
+        access: ClientAccess,
+        *methods: str,
+        library: str = "node-json",
+        transport: str = "WebSockets",
+    ) -> Person:
         """Connect a client, whose methods the service may call."""
         self._access.append(access)
         url = f"{self.url}/{len(self._access) - 1}"
-        return Person(await asyncio.to_thread(self._connect, library, url, *methods))
+        connect = functools.partial(self._connect, library, url, *methods, transport=transport)
+        return Person(await asyncio.to_thread(connect))
 
     async def _negotiate(self, scope: Scope, receive: Receive, send: Send) -> None:
         number = int(scope["path"].split("/")[1])
