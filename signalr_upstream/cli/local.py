@@ -10,6 +10,7 @@ import click
 from ..connection_string import EMULATOR_KEY, counts_as_none, is_loopback
 from ..errors import ConfigurationError
 from .dev import missing_extra
+from .garbage import collect_less_garbage
 from .logs import local_service_log
 from .options import experimental_streams_option, loosening_flag, option, retry_upstream_option
 
@@ -125,6 +126,7 @@ async def _serve(
     stop = stop_on_signals()
     _write(service, record)  # that it cannot be written is to be known now
     async with service:
+        collect_less_garbage()
         click.echo(f"Local SignalR service on {service.url}")
         _announce_upstream(service)
         click.echo(f"  connection string      {service.connection_string}")

@@ -5,7 +5,6 @@ it is served.
 """
 
 import asyncio
-import gc
 import logging
 import math
 import os
@@ -25,11 +24,8 @@ from ..app import UpstreamApp
 from ..connection_string import is_loopback
 from ..errors import ConfigurationError
 from .draining import LAST_ANSWERS, LINGER, DrainingServer
+from .garbage import collect_less_garbage
 from .logs import log_config
-
-NEW_OBJECTS = 10_000
-"""Objects between two runs of the garbage collector's first generation: calls under way hold thousands, and Python's
-700 would look through them many times before one ends."""
 
 _logger = logging.getLogger(__name__)
 
@@ -137,10 +133,7 @@ def serve(serving: Serving, sockets: list[socket.socket] | None = None, *, paren
     async def finish(patience: float) -> None:
         await asyncio.gather(*(instance.drain(patience) for instance in UpstreamApp.instances()))
 
-    # What was imported stays: the garbage collector need not look through it again and again.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(NEW_OBJECTS)
+    collect_less_garbage()
     server = DrainingServer(
         _uvicorn_config(serving, entry),
         drain_delay=serving.drain_delay,

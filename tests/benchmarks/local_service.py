@@ -4,11 +4,13 @@ import asyncio
 import logging
 import sys
 
+from signalr_upstream.cli.garbage import collect_less_garbage
 from signalr_upstream.local import LocalService
 
 
 async def serve(key: str, port: int) -> None:
     async with LocalService(keys=[key], port=port):
+        collect_less_garbage()  # as `signalr-upstream local`
         await asyncio.Event().wait()
 
 

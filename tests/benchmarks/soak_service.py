@@ -4,6 +4,7 @@ import asyncio
 import sys
 
 from signalr_upstream import Context, Hub, UpstreamApp
+from signalr_upstream.cli.garbage import collect_less_garbage
 from signalr_upstream.local import LocalService
 
 GROUPS = 50
@@ -28,6 +29,7 @@ def group_of(number: int) -> str:
 
 async def serve(key: str, port: int) -> None:
     async with LocalService(UpstreamApp(chat), keys=[key], port=port):
+        collect_less_garbage()  # as `signalr-upstream local`
         await asyncio.Event().wait()
 
 
