@@ -11,8 +11,7 @@ import inspect
 import typing
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextvars import copy_context
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from msgspec import Struct
 from starlette.requests import HTTPConnection, Request
@@ -45,12 +44,14 @@ class Dependency(Struct, frozen=True):
 
     Attributes:
         needs: what its parameters are filled with, by name.
+        is_simple: it is an async function without dependencies of its own.
     """
 
     function: Callable[..., Any]
     needs: "dict[str, Need]"
     is_async: bool
     is_generator: bool
+    is_simple: bool
 
 
 Need = Dependency | type[Context[Any]] | type[Request]
@@ -144,11 +145,13 @@ class _Reader:
             raise self._refuse(f"`{parameter.name}` of {shown(function)} {reason}")
         self._reading.pop()
         body = _body_of(function)
+        is_function: bool = inspect.iscoroutinefunction(body)
         return Dependency(
             function,
             needs,
-            is_async=inspect.iscoroutinefunction(body) or inspect.isasyncgenfunction(body),
+            is_async=is_function or inspect.isasyncgenfunction(body),
             is_generator=inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body),
+            is_simple=is_function and not any(isinstance(need, Dependency) for need in needs.values()),
         )
 
     def _signature(self, function: Any) -> tuple[list[inspect.Parameter], dict[str, Any]]:
@@ -185,7 +188,7 @@ def _body_of(function: Any) -> Any:
 
 
 class Injection:
-    """What the dependencies of one call have given so far. Closed like a context manager: generators run to their end.
+    """What the dependencies of one call have given so far. It has to be closed, for generators run to their end then.
 
     Args:
         context: of the call; None for negotiate.
@@ -207,27 +210,33 @@ class Injection:
         self._values: dict[Callable[..., Any], Any] = {}
         self._exits: contextlib.AsyncExitStack | None = None
 
-    async def __aenter__(self) -> Self:
-        return self
+    async def close(self, error: BaseException | None) -> None:
+        """Run the generators to their end, with what the call has failed with.
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        # What it gives is dropped: a dependency cannot make a failed call one that worked.
+        Raises:
+            Exception: what they raise themselves. Nothing is raised for an ``error`` that they let pass or swallow.
+        """
         if self._exits is not None:
-            await self._exits.__aexit__(kind, error, traceback)
+            traceback = error.__traceback__ if error else None
+            await self._exits.__aexit__(type(error) if error else None, error, traceback)
 
     async def fill(self, needs: Mapping[str, Need]) -> dict[str, Any]:
         """A value for each parameter."""
         filled: dict[str, Any] = {}
         for name, need in needs.items():
             if not isinstance(need, Dependency):
-                filled[name] = self._context if need is Context else self._request()
+                filled[name] = self._given(need)
             elif need.function in self._values:
                 filled[name] = self._values[need.function]
+            elif need.is_simple and not self._overrides:  # the most usual kind, without a coroutine around it
+                values = {own: self._given(of) for own, of in need.needs.items()}
+                filled[name] = self._values[need.function] = await need.function(**values)
             else:
                 filled[name] = await self.ask(need)
         return filled
+
+    def _given(self, need: Need) -> Any:
+        return self._context if need is Context else self._request()
 
     async def ask(self, dependency: Dependency) -> Any:
         """What a dependency gives that has not been asked yet."""

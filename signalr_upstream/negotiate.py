@@ -90,10 +90,15 @@ class Negotiate:
         return Response(access.encode(), media_type="application/json")
 
     async def _identity(self, negotiator: Dependency, request: Request) -> Identity:
-        async with Injection(
+        injection = Injection(
             context=None, request=lambda: request, threads=self._threads, overrides=self._overrides
-        ) as injection:
+        )
+        try:
             identity = await injection.ask(negotiator)
+        except BaseException as error:
+            await injection.close(error)
+            raise
+        await injection.close(None)
         if not isinstance(identity, Identity):
             raise TypeError(f"a negotiate function returns an Identity, not {type(identity).__name__}")
         return identity

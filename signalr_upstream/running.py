@@ -119,30 +119,36 @@ class Runner:
         arguments: Raw | None,
         stream: ClientStream | None = None,
     ) -> bytes:
-        async with Injection(
+        injection = Injection(
             context=context,
             request=lambda: context.request,
             threads=self._threads,
             overrides=self._overrides,
-        ) as injection:
+        )
 
-            async def call() -> Any:
-                args, kwargs = _bind(handler, route, context, arguments)
-                needs = handler.binding.needs
-                if needs:
-                    args, kwargs = handler.binding.place_injected(args, kwargs, await injection.fill(needs))
-                if stream is not None:
-                    return await stream.feed(handler.function(*args, **kwargs))
-                if handler.binding.is_async:
-                    return await handler.function(*args, **kwargs)
-                return await self._threads.run(handler.function, *args, **kwargs)
+        async def call() -> Any:
+            args, kwargs = _bind(handler, route, context, arguments)
+            needs = handler.binding.needs
+            if needs:
+                args, kwargs = handler.binding.place_injected(args, kwargs, await injection.fill(needs))
+            if stream is not None:
+                return await stream.feed(handler.function(*args, **kwargs))
+            if handler.binding.is_async:
+                return await handler.function(*args, **kwargs)
+            return await self._threads.run(handler.function, *args, **kwargs)
 
-            call_next: Callable[[], Awaitable[Any]] = call
-            for one in reversed(route.filters):
-                call_next = partial(one, context, call_next)
-            # The dependencies end behind the encoding, so that what they end is still there for it.
+        call_next: Callable[[], Awaitable[Any]] = call
+        for one in reversed(route.filters):
+            call_next = partial(one, context, call_next)
+        try:
             result = await call_next()
-            return b"" if stream is not None else self._encode(context, route, result)
+            # The dependencies end behind the encoding, so that what they end is still there for it.
+            answer = b"" if stream is not None else self._encode(context, route, result)
+        except BaseException as error:
+            await injection.close(error)
+            raise
+        await injection.close(None)
+        return answer
 
 
 def _bind(

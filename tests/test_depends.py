@@ -273,6 +273,17 @@ async def test_they_see_the_error_of_the_call_which_stays_its_error() -> None:
     assert (await invoke(serve(swallowed), "go"))["error"] == "The room is full."
 
 
+@pytest.mark.parametrize("dependency", [yielded, yielded_in_thread])
+async def test_the_log_shows_where_a_handler_with_dependencies_failed(
+    dependency: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def go(_: Annotated[str, Depends(dependency)]) -> None:
+        raise ValueError("this very line")
+
+    assert (await invoke(serve(go), "go"))["error"] == MASKED
+    assert 'raise ValueError("this very line")' in caplog.text
+
+
 async def test_they_see_that_a_result_cannot_be_encoded() -> None:
     steps = Steps()
 
