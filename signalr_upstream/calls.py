@@ -27,6 +27,7 @@ from .errors import (
     ConfigurationError,
     HubError,
     InvalidMessageError,
+    KeysNotFetchedError,
     MethodNotAllowedError,
     NoHandlerError,
     OverloadedError,
@@ -34,6 +35,7 @@ from .errors import (
     Redeliver,
     SignalRError,
     SignatureError,
+    TokenError,
     UpstreamError,
 )
 from .handler import Handler
@@ -113,7 +115,7 @@ class Calls:
         current = current_app.set(self._app)
         try:
             await self._answer(scope, receive, send)
-        except (UpstreamError, ProtocolError, ConfigurationError) as error:
+        except (UpstreamError, TokenError, ProtocolError, ConfigurationError) as error:
             await send_reply(send, self._refusal(error))
         except TimeLimitPassed:  # of the body: that of a handler is an answer to its caller
             detail = f"the body did not arrive within {self._limits.body_timeout:g} seconds"
@@ -129,7 +131,10 @@ class Calls:
         route = self._routes.seen(scope, headers)
         service = self._routes.service(headers) if route is None else route.service
         connection_id = headers.get(CONNECTION_ID, b"")
-        endpoint = service.verify(headers.get(SIGNATURE, b""), connection_id)
+        if service.prove is None:
+            endpoint = service.verify(headers.get(SIGNATURE, b""), connection_id)
+        else:
+            endpoint = service.prove(headers.get(SIGNATURE, b""), connection_id, lines)
         if not connection_id:
             raise SignatureError("the header x-asrs-connection-id is missing")
         if self._code is not None:
@@ -306,7 +311,7 @@ class Calls:
             self._said.add(str(error))
         elif not isinstance(error, NoHandlerError):
             logger.warning("upstream call answered %d: %s", status, error)
-        if isinstance(error, OverloadedError):
+        if isinstance(error, OverloadedError | KeysNotFetchedError):
             return problem(status, str(error), (b"retry-after", b"1"))
         if isinstance(error, MethodNotAllowedError):
             return problem(status, str(error), (b"allow", b"POST"))

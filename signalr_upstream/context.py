@@ -44,6 +44,8 @@ class Service(Struct, frozen=True):
     unsealer: Unsealer
     hub_client: Callable[[str, Endpoint | None], HubClient]
     """A hub's name and the endpoint its connections live at."""
+    prove: Callable[[bytes, bytes, Sequence[tuple[bytes, bytes]]], Endpoint | None] | None = None
+    """In place of ``verify`` where calls bring tokens: it is given all headers as well."""
     parallel_invocations: bool = False
     """Whether the service goes on with a connection's messages while a handler runs."""
 

@@ -147,6 +147,16 @@ class Endpoints:
         self._ask_if_due()
         return self._proofs.verify(signature, connection_id)
 
+    @property
+    def only(self) -> Endpoint | None:
+        """The endpoint, where there is just one."""
+        return self.all[0] if len(self.all) == 1 else None
+
+    @property
+    def is_keyless(self) -> bool:
+        """Whether there are no keys because none are meant to be: every endpoint has a credential."""
+        return self._proofs.is_keyless
+
     def require_keys(self) -> None:
         """Raise NoKeysError, which says why, if no upstream call can be verified."""
         self._proofs.require_keys()
@@ -217,6 +227,7 @@ class _Proofs:
             if not counts_as_none(key) and (key != EMULATOR_KEY or self._are_loopback()):
                 owners.setdefault(key, alone)
         self._owners = tuple(owners.values())
+        self.is_keyless = not owners and not self.proofless and not upstream_keys
         # A connection's signature never changes: it is worked out once and then recognised. What is refused is
         # not remembered, and a look-up by hash tells nobody how much of a guess was right.
         self._verify = lru_cache(MAX_PROVEN)(SignatureVerifier(tuple(owners)).verify)

@@ -1,22 +1,27 @@
-"""Microsoft Entra ID in place of an access key: credentials, and the tokens they give.
+"""Microsoft Entra ID: credentials in place of an access key, and whose tokens an upstream call has to bring.
 
 A credential is any object with ``get_token(scope)``, plain or async, as those of azure-identity are. Its token is kept
 until shortly before it ends, and fetched once however many calls wait for it.
 
-Spec: https://learn.microsoft.com/azure/azure-signalr/signalr-concept-authorize-azure-active-directory
+Spec: https://learn.microsoft.com/azure/azure-signalr/signalr-concept-authorize-azure-active-directory,
+https://learn.microsoft.com/azure/azure-signalr/howto-use-managed-identity
 """
 
 import asyncio
 import inspect
 import logging
+import re
 import time
 import weakref
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from .errors import CredentialError
+from .connection_string import is_loopback
+from .errors import ConfigurationError, CredentialError
 
 SCOPE: Final = "https://signalr.azure.com/.default"
 
@@ -137,3 +142,88 @@ class EntraToken(Renewed[str]):
         if not token.isascii() or not token.isprintable() or " " in token:
             raise CredentialError(f"{type(self._credential).__name__} gave something that is no token")
         return Lasting(token, ends)
+
+
+CLOUDS: Final = {
+    "public": ("https://login.microsoftonline.com", "https://sts.windows.net"),
+    "usgov": ("https://login.microsoftonline.us", "https://sts.windows.net"),
+    "china": ("https://login.partner.microsoftonline.cn", "https://sts.chinacloudapi.cn"),
+}
+"""By cloud, who issues tokens of version 2.0 and publishes the keys, and who issues those of version 1.0."""
+
+_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class EntraUpstream:
+    """Whose Entra ID tokens upstream calls have to bring: ``UpstreamApp(entra=EntraUpstream(...))``.
+
+    The service brings one where the upstream setting asks for a managed identity. Where it also has access keys that
+    the app knows, each call needs both, the signature and the token; without keys (``AuthType=azure`` in the connection
+    string, and no ``upstream_keys``) the token alone is the proof. A call with neither is never served.
+
+    Args:
+        tenant: id (a GUID) of the directory that the SignalR resource is in.
+        audience: what the tokens are for, the claim ``aud``: the "resource" of the upstream setting, such as
+            ``"api://my-app"``, or the application's id for tokens of version 2.0.
+        identities: who may call: the object id (``oid``) or the application id (``appid``, ``azp``) of the SignalR
+            resource's managed identity, at least one. Without it any program and person of the tenant who can get a
+            token for the audience could.
+        cloud: ``"public"``, ``"usgov"`` (US Government) or ``"china"``.
+        endpoint: URL of the SignalR endpoint that these identities belong to, where the app has several: their calls
+            are that endpoint's, and need its signature only if it has keys. Endpoints that no ``EntraUpstream`` names
+            are then proven by their keys alone.
+        authority: issuer other than Microsoft's, without the tenant, such as the local service's URL.
+
+    Raises:
+        ConfigurationError: one of them is missing, or no such value.
+    """
+
+    _: KW_ONLY
+    tenant: str
+    audience: str
+    identities: Sequence[str]
+    cloud: Literal["public", "usgov", "china"] = "public"
+    endpoint: str | None = None
+    authority: str | None = None
+
+    def __post_init__(self) -> None:
+        everybody = "without it everybody in the tenant, or outside, could call"
+        if not _GUID.fullmatch(str(self.tenant).lower()):
+            raise ConfigurationError(
+                f"EntraUpstream needs tenant=, the id of the directory as a GUID: {everybody}"
+            )
+        if not isinstance(self.audience, str) or not self.audience.strip():
+            raise ConfigurationError(f"EntraUpstream needs audience=, what the tokens are for: {everybody}")
+        if isinstance(self.identities, str) or not self.identities:
+            raise ConfigurationError(
+                "EntraUpstream needs identities=[...], ids of the SignalR resource's managed identity: "
+                + everybody
+            )
+        if not all(_GUID.fullmatch(str(identity).lower()) for identity in self.identities):
+            raise ConfigurationError("identities= are object ids or application ids: GUIDs")
+        if self.cloud not in CLOUDS:
+            raise ConfigurationError(f"cloud= is one of {', '.join(CLOUDS)}")
+        if self.endpoint is not None:
+            object.__setattr__(self, "endpoint", self.endpoint.rstrip("/").lower())
+        if self.authority is not None:
+            url = urlsplit(self.authority)
+            if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.hostname or "")):
+                raise ConfigurationError("authority= is an https URL: who can answer for it can let anybody in")
+
+    @property
+    def issuers(self) -> tuple[str, str]:
+        """The claim ``iss`` of a token of version 1.0 and of one of 2.0."""
+        tenant = self.tenant.lower()
+        newer, older = CLOUDS[self.cloud] if self.authority is None else (self.authority.rstrip("/"),) * 2
+        return f"{older}/{tenant}/", f"{newer}/{tenant}/v2.0"
+
+    @property
+    def keys_url(self) -> str:
+        """Where the keys that sign both versions are published."""
+        return self.issuers[1].removesuffix("/v2.0") + "/discovery/v2.0/keys"
+
+    def allows(self, *ids: object) -> bool:
+        """Whether one of a token's ids is an allowed identity."""
+        allowed = {identity.lower() for identity in self.identities}
+        return any(isinstance(one, str) and one.lower() in allowed for one in ids)

@@ -17,7 +17,8 @@
     │   ├── BodyTimeoutError            408
     │   ├── BodyTooLargeError           413
     │   ├── MediaTypeError              415
-    │   └── OverloadedError             503
+    │   ├── OverloadedError             503
+    │   └── KeysNotFetchedError         503  a token that cannot be checked yet
     ├── ProtocolError                   400  bytes that are not what the hub protocol says
     │   ├── FrameTooLargeError          413
     │   ├── LengthPrefixError                a length prefix of more than five bytes or 2 GiB
@@ -143,6 +144,12 @@ class MediaTypeError(UpstreamError):
 
 class OverloadedError(UpstreamError):
     """More calls are running than this worker takes."""
+
+    status_code = 503
+
+
+class KeysNotFetchedError(UpstreamError):
+    """The keys of the issuer of Entra ID tokens could not be fetched yet, or not for a day."""
 
     status_code = 503
 
