@@ -19,7 +19,7 @@ from .claims import ClientAccess, Identity
 from .client import HubClient
 from .connection_string import counts_as_none
 from .endpoints import Setting, Source
-from .entra import Credential
+from .entra import Credential, EntraUpstream
 from .errors import ConfigurationError
 from .hub import Hub
 from .models import enc_hook_with
@@ -36,6 +36,7 @@ from .services import Connection, Services
 from .stream_calls import StreamCalls, check_streams
 from .targets import C
 from .transport import Transport
+from .upstream_tokens import tokens_of
 
 if TYPE_CHECKING:  # see httpx_transport
     import httpx
@@ -61,6 +62,7 @@ class UpstreamApp(Starlette):
         credential: proves who we are to endpoints without an access key; see ``ServiceClient``. Upstream calls then
             need ``upstream_keys``.
         upstream_keys: keys that verify upstream calls, beside those of the connection string.
+        entra: upstream calls have to bring an Entra ID token, of one of these.
         path: where upstream calls come to, behind any prefix. Without parameters the headers alone decide.
         path_check: ``"off"`` stops comparing the path with the headers.
         code: also require ``?code=`` with this value in the upstream URL.
@@ -99,6 +101,7 @@ class UpstreamApp(Starlette):
         connection_string: Setting | Source = None,
         credential: Credential | None = None,
         upstream_keys: Sequence[str] = (),
+        entra: EntraUpstream | Sequence[EntraUpstream] | None = None,
         path: str = DEFAULT_PATTERN,
         path_check: Literal["on", "off"] = "on",
         code: str | None = None,
@@ -146,6 +149,7 @@ class UpstreamApp(Starlette):
             hubs=hubs,
             credential=credential,
             upstream_keys=upstream_keys,
+            tokens=None if insecure else tokens_of(entra, http_client),
             application=application,
             seal_key=seal_key,
             protocols=protocols,
@@ -229,6 +233,7 @@ class UpstreamApp(Starlette):
     @contextlib.asynccontextmanager
     async def _run_lifespan(self, _: Starlette) -> AsyncIterator[Any]:
         self.check_keys()
+        await self.services.start()
         try:
             async with self._user_lifespan(self) as state:
                 try:
@@ -266,7 +271,7 @@ class UpstreamApp(Starlette):
         """
         if not self.insecure:
             for hub in self.hubs:
-                self.services.client_of(hub).endpoints.require_keys()
+                self.services.require_proof(hub)
 
     def hub(self, hub: Hub[C], *, name: str | None = None) -> HubClient[C]:
         """Send through this app's service, also outside of a call.

@@ -131,10 +131,11 @@ class Calls:
         route = self._routes.seen(scope, headers)
         service = self._routes.service(headers) if route is None else route.service
         connection_id = headers.get(CONNECTION_ID, b"")
-        if service.prove is None:
-            endpoint = service.verify(headers.get(SIGNATURE, b""), connection_id)
-        else:
-            endpoint = service.prove(headers.get(SIGNATURE, b""), connection_id, lines)
+        endpoint = (
+            service.verify(headers.get(SIGNATURE, b""), connection_id)
+            if service.prove is None
+            else service.prove(headers.get(SIGNATURE, b""), connection_id, lines)
+        )
         if not connection_id:
             raise SignatureError("the header x-asrs-connection-id is missing")
         if self._code is not None:

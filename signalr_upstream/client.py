@@ -88,14 +88,10 @@ class ServiceClient:
         self.endpoints = endpoints
         self._router = router or DefaultRouter()
         self._seal_key = seal_key
-        if transport is None and http_client is not None:
-            from .httpx_transport import HttpxTransport  # noqa: PLC0415 - see there
-
-            transport = HttpxTransport(http_client)
         if transport is None:
-            from .default_transport import DefaultTransport  # noqa: PLC0415 - importing an app needs none of it
+            from .default_transport import transport_over  # noqa: PLC0415 - importing an app needs none of it
 
-            transport = DefaultTransport()
+            transport = transport_over(http_client)
         self._transport = transport
         self._delivery = Delivery(
             self.endpoints, self._transport, timeout=timeout, total_timeout=total_timeout

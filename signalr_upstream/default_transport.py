@@ -2,11 +2,15 @@
 
 import logging
 from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from .direct_transport import DirectTransport
 from .transport import Answer, Transport
+
+if TYPE_CHECKING:
+    import httpx
 
 _log = logging.getLogger("signalr_upstream.client")
 
@@ -52,6 +56,15 @@ class DefaultTransport:
             )
         self._choices[base] = chosen
         return chosen
+
+
+def transport_over(client: "httpx.AsyncClient | None") -> Transport:
+    """The transport that uses an httpx client, or where there is none, the default one."""
+    if client is None:
+        return DefaultTransport()
+    from .httpx_transport import HttpxTransport  # noqa: PLC0415 - see there
+
+    return HttpxTransport(client)
 
 
 def _has_proxy(base: str) -> bool:

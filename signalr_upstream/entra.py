@@ -160,7 +160,8 @@ class EntraUpstream:
 
     The service brings one where the upstream setting asks for a managed identity. Where it also has access keys that
     the app knows, each call needs both, the signature and the token; without keys (``AuthType=azure`` in the connection
-    string, and no ``upstream_keys``) the token alone is the proof. A call with neither is never served.
+    string, and no ``upstream_keys``) the token alone is the proof. A call with neither is never served. An app that is
+    ``connected_to`` another service, as by ``dev`` and in tests, asks for that one's signature alone.
 
     Args:
         tenant: id (a GUID) of the directory that the SignalR resource is in.
@@ -209,7 +210,9 @@ class EntraUpstream:
         if self.authority is not None:
             url = urlsplit(self.authority)
             if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.hostname or "")):
-                raise ConfigurationError("authority= is an https URL: who can answer for it can let anybody in")
+                raise ConfigurationError(
+                    "authority= is an https URL: who can answer for it can let anybody in"
+                )
 
     @property
     def issuers(self) -> tuple[str, str]:

@@ -154,7 +154,9 @@ def _read(document: bytes) -> "dict[str, RSAPublicKey]":
         if not isinstance(key_id, str) or not is_ours or described.get("alg", "RS256") != "RS256":
             continue
         try:
-            key = RSAAlgorithm.from_jwk({"kty": described.get("kty"), "n": described.get("n"), "e": described.get("e")})
+            key = RSAAlgorithm.from_jwk(
+                {"kty": described.get("kty"), "n": described.get("n"), "e": described.get("e")}
+            )
         except (InvalidKeyError, ValueError, TypeError, AttributeError):
             continue
         if key.key_size >= MIN_KEY_BITS:

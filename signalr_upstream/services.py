@@ -8,13 +8,14 @@ from msgspec import Struct
 
 from .claims import Unsealer
 from .client import ServiceClient
-from .connection_string import DEFAULT_SETTING, Endpoint
+from .connection_string import DEFAULT_SETTING
 from .context import Service
 from .endpoints import Endpoints, Setting, Source
 from .entra import Credential
 from .hub import Hub
 from .router import Router
 from .transport import Transport
+from .upstream_tokens import UpstreamProof, UpstreamTokens
 
 if TYPE_CHECKING:  # see httpx_transport
     import httpx
@@ -40,7 +41,7 @@ class Connection(Struct, frozen=True):
 class Services:
     """What the hubs of one app send through, and whom they take calls from; made when first needed.
 
-    The arguments are those of ``UpstreamApp``.
+    The arguments are those of ``UpstreamApp``; ``tokens`` checks those that calls have to bring, None: they need none.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Services:
         hubs: Sequence[Hub[Any]],
         credential: Credential | None,
         upstream_keys: Sequence[str],
+        tokens: UpstreamTokens | None,
         application: str,
         seal_key: str | None,
         protocols: Sequence[str],
@@ -63,6 +65,7 @@ class Services:
         self._hubs = hubs
         self._credential = credential
         self._upstream_keys = tuple(upstream_keys)
+        self._tokens = tokens
         self._application = application
         self._seal_key = seal_key
         self._protocols = protocols
@@ -119,22 +122,45 @@ class Services:
         if setting not in self._services:
             client = self.client_of(hub)
             self._services[setting] = Service(
-                verify=_verify_nothing(client.endpoints) if self._insecure else client.endpoints.verify,
+                verify=client.endpoints.verify_nothing if self._insecure else client.endpoints.verify,
+                prove=proof.verify if (proof := self._proof_by_token(client.endpoints)) else None,
                 unsealer=Unsealer([self._seal_key] if self._seal_key else lambda: client.endpoints.seal_keys),
                 hub_client=lambda name, origin: client.hub(name, origin=origin.url if origin else ""),
                 parallel_invocations=self._parallel_invocations,
             )
         return self._services[setting]
 
+    def require_proof(self, hub: Hub[Any]) -> None:
+        """Check that calls of this hub can be told from anybody's.
+
+        Raises:
+            NoKeysError: no usable access key is configured; the text says why.
+            ConnectionStringError: a connection string that cannot be used.
+        """
+        endpoints = self.client_of(hub).endpoints
+        proof = self._proof_by_token(endpoints)
+        if proof is None:
+            endpoints.require_keys()
+        else:
+            proof.require()
+
+    async def start(self) -> None:
+        """Fetch what tokens are checked with, so that the first call finds it."""
+        if self._tokens is not None:
+            await self._tokens.start()
+
     async def aclose(self) -> None:
         """Close the connections to all of them; they are opened again when needed."""
         for client in self._clients.values():
             await client.aclose()
+        if self._tokens is not None:
+            await self._tokens.aclose()
+
+    def _proof_by_token(self, endpoints: Endpoints) -> UpstreamProof | None:
+        # Another service in Azure's place, such as the local one, has no identity there: its signature is the proof.
+        if self._tokens is None or self._connection.overrides_all:
+            return None
+        return UpstreamProof(endpoints, self._tokens)
 
     def _setting_of(self, hub: Hub[Any]) -> str:
         return DEFAULT_SETTING if self._connection.overrides_all else hub.connection
-
-
-def _verify_nothing(endpoints: Endpoints) -> Callable[[bytes, bytes], Endpoint | None]:
-    endpoint = endpoints.all[0] if endpoints.all else None
-    return lambda signature, connection_id: endpoint

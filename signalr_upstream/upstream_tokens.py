@@ -26,8 +26,9 @@ from .published_keys import PublishedKeys
 from .transport import Transport
 
 if TYPE_CHECKING:
-    from jwt import PyJWS
+    import httpx
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from jwt import PyJWS
 
 HEADERS: Final = (b"authorization", b"authentication")
 """Where the token is: Microsoft's documentation names both."""
@@ -72,7 +73,7 @@ class UpstreamTokens:
 
     Args:
         trusted: whose tokens count; those of one tenant share its keys.
-        transport: fetches the issuers' keys.
+        transport: fetches the issuers' keys; it is closed with this.
         clock: Unix seconds, for the tokens' times.
         keys_clock: seconds of a steady clock, for the age of the keys.
 
@@ -178,6 +179,26 @@ class UpstreamTokens:
             raise KeysNotFetchedError(f"{error}; try again") from None
 
 
+def tokens_of(
+    entra: EntraUpstream | Sequence[EntraUpstream] | None, http_client: "httpx.AsyncClient | None"
+) -> UpstreamTokens | None:
+    """What checks the tokens that an app asks for; None if it asks for none.
+
+    Args:
+        http_client: fetches the issuers' keys; None: directly.
+
+    Raises:
+        ConfigurationError: an empty list, or what checking needs is not installed.
+    """
+    if entra is None:
+        return None
+    if not (trusted := [entra] if isinstance(entra, EntraUpstream) else list(entra)):
+        raise ConfigurationError("entra is empty: leave it out, or say whose tokens calls have to bring")
+    from .default_transport import transport_over  # noqa: PLC0415 - importing an app needs none of it
+
+    return UpstreamTokens(trusted, transport_over(http_client))
+
+
 class UpstreamProof:
     """Both proofs of an upstream call: its signature where there are keys, and its token.
 
@@ -262,7 +283,9 @@ def _signed_claims(token: bytes, key: "RSAPublicKey") -> _Claims:
         return msgspec.json.decode(_jws().decode(token, key, algorithms=[_ALGORITHM]), type=_Claims)
     # `from None`: the causes hold pieces of the token.
     except (PyJWTError, msgspec.MsgspecError, ValueError, RecursionError):
-        raise TokenError("the Entra ID token is not signed with RS256 by its issuer, or is no token") from None
+        raise TokenError(
+            "the Entra ID token is not signed with RS256 by its issuer, or is no token"
+        ) from None
 
 
 def _check_lifetime(claims: _Claims, now: float) -> None:
@@ -281,7 +304,9 @@ def _trusted_with(claims: _Claims, trusted: Sequence[EntraUpstream]) -> EntraUps
     if not trusted:
         raise TokenError("the Entra ID token is for another audience")
     # A token with scopes is a person's, whom some program acts for.
-    trusted = [one for one in trusted if claims.scp is None and one.allows(claims.oid, claims.appid, claims.azp)]
+    trusted = [
+        one for one in trusted if claims.scp is None and one.allows(claims.oid, claims.appid, claims.azp)
+    ]
     if not trusted:
         raise TokenError("the Entra ID token is of an identity that may not call")
     return trusted[0]
