@@ -25,8 +25,22 @@ from .targets import C, Target
 
 _CONTEXT_NAMES = ("ctx", "context")
 _MSGSPEC_ERROR = re.compile(r"(?P<what>.*?) - at `\$\[(?P<index>\d+)\](?P<inside>.*)`", re.DOTALL)
-_OUT_OF_RANGE = ("Number out of range", "Integer value out of range")
-_DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+# What msgspec says of values that Python cannot hold without saying which argument it is, and what we do.
+_PLACELESS = {
+    "map keys must be hashable": "a key of a map is itself a map or an extension value",
+    "year ": "timestamp out of range",
+}
+_REASONS = {
+    "Number out of range": "number out of range",
+    "Integer value out of range": "number out of range",
+    "Timestamp is out of range ": "timestamp out of range",
+    "Invalid MessagePack timestamp": "invalid timestamp",
+    "Invalid MessagePack timestamp: nanoseconds out of range": "invalid timestamp",
+    "Invalid UUID": "invalid UUID",
+    "Invalid RFC3339 encoded datetime": "invalid RFC3339 encoded datetime",
+    "Invalid base64 encoded string": "invalid base64 encoded string",
+}
+_DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)  # ValueError: bad UTF-8, a far timestamp
 
 
 class Binding:
@@ -97,7 +111,7 @@ class Binding:
 
         Raises:
             ArgumentsError: the arguments do not fit; the text names the argument and never shows its value.
-            InvalidMessageError: the arguments are not JSON or MessagePack at all, or hold a number out of range.
+            InvalidMessageError: the arguments are not JSON or MessagePack at all.
         """
         try:
             decoded = self._decode_msgpack(arguments) if binary else self._decode_json(arguments)
@@ -269,22 +283,45 @@ class Binding:
         self, error: Exception, arguments: Raw, binary: bool
     ) -> ArgumentsError | InvalidMessageError:
         text = str(error)
-        if not isinstance(error, msgspec.ValidationError) or text.startswith(_OUT_OF_RANGE):
-            return InvalidMessageError("the arguments are not valid, or hold a number out of range")
+        placeless = next((reason for part, reason in _PLACELESS.items() if part in text), None)
+        if not isinstance(error, msgspec.ValidationError) and placeless is None:
+            return InvalidMessageError("the arguments are not valid")
         try:
-            count = len((msgspec.msgpack if binary else msgspec.json).decode(arguments, type=list[Raw]))
+            values = (msgspec.msgpack if binary else msgspec.json).decode(arguments, type=list[Raw])
         except _DECODE_ERRORS:
             return InvalidMessageError("the arguments are not an array")
+        count = len(values)
         required = len(self._names) - len(self._defaults)
         if count < required or (count > len(self._names) and self._rest is None):
             return ArgumentsError(f"{self._arity(required)}, got {count}")
+        if not isinstance(error, msgspec.ValidationError):
+            index = self._first_failing(values, type(error), binary)
+            return ArgumentsError(f"argument {index + 1}{self._name_of(index)}: {placeless}")
         found = _MSGSPEC_ERROR.fullmatch(text)
         if found is None:
             return ArgumentsError("the arguments do not fit the handler")
         index = int(found["index"])
-        name = f" `{self._names[index]}`" if index < len(self._names) else ""
         inside = f" (at {found['inside'].lstrip('.')})" if found["inside"] else ""
-        return ArgumentsError(f"argument {index + 1}{name}: {_safe_reason(found['what'])}{inside}")
+        return ArgumentsError(
+            f"argument {index + 1}{self._name_of(index)}: {_safe_reason(found['what'])}{inside}"
+        )
+
+    def _first_failing(self, values: list[Raw], kind: type[Exception], binary: bool) -> int:
+        """The first argument whose decoding by itself raises an error of this kind."""
+        decode = (msgspec.msgpack if binary else msgspec.json).decode
+
+        def fails(value: Raw, annotation: Any) -> bool:
+            try:
+                decode(value, type=annotation, dec_hook=validate)
+            except _DECODE_ERRORS as error:
+                return type(error) is kind
+            return False
+
+        types = [*self._types, *[self._rest] * len(values)]
+        return [fails(*each) for each in zip(values, types, strict=False)].index(True)
+
+    def _name_of(self, index: int) -> str:
+        return f" `{self._names[index]}`" if index < len(self._names) else ""
 
     def _arity(self, required: int) -> str:
         most = len(self._names)
@@ -312,9 +349,7 @@ def _safe_reason(what: str) -> str:
         return what.replace("Object missing", "missing", 1)
     if what.startswith("Invalid enum value"):
         return "not one of the allowed values"
-    if what in ("Invalid UUID", "Invalid RFC3339 encoded datetime", "Invalid base64 encoded string"):
-        return what.replace("Invalid", "invalid", 1)
-    return "not accepted"
+    return _REASONS.get(what, "not accepted")
 
 
 def _custom_types(info: Any) -> Iterator[type]:
