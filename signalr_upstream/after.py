@@ -41,6 +41,11 @@ class AfterWork:
             logger.warning("%d pieces of work behind answers took too long and were cancelled", len(late))
             await asyncio.wait(late)
 
+    async def done(self) -> None:
+        """Wait for what runs, and for what that leaves."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     async def _run(self, context: Context) -> None:
         for function, args in context.after_work:  # which may grow meanwhile
             try:

@@ -7,6 +7,7 @@ import contextlib
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from urllib.parse import urlencode
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -87,6 +88,7 @@ class UpstreamApp(Starlette):
     Attributes:
         dependency_overrides: dependencies that are replaced, and by what; for tests.
         services: what its hubs send through, and whom they take calls from.
+        upstream_path: where upstream calls come to, behind any prefix; with ``code=``, which is a secret.
 
     Raises:
         ConfigurationError: options that cannot work. Missing keys are no such error: they are reported at start-up
@@ -141,6 +143,8 @@ class UpstreamApp(Starlette):
             raise ConfigurationError(str(error)) from None
         if not experimental_streams:
             check_streams(handler for hub in hubs for handler in hub.handlers)
+        query = "" if code is None else f"?{urlencode({'code': code})}"
+        self.upstream_path = self._pattern.template + query
         self.hubs = hubs
         self.insecure = insecure
         self.draining = False
@@ -303,6 +307,10 @@ class UpstreamApp(Starlette):
         after ``patience`` seconds."""
         await self._streams.drain()
         await self._after.drain(patience)
+
+    async def after_work_done(self) -> None:
+        """Wait for what handlers have left to ``ctx.after``, however long it takes; for tests."""
+        await self._after.done()
 
     def expire_calls(self) -> None:
         """Answer what still runs like a time-out; the end of a shutdown's patience."""

@@ -66,8 +66,8 @@ class Services:
         self._credential = credential
         self._upstream_keys = tuple(upstream_keys)
         self._tokens = tokens
-        self._application = application
-        self._seal_key = seal_key
+        self.application = application
+        self.seal_key = seal_key
         self._protocols = protocols
         self._enc_hook = enc_hook
         self._router = router
@@ -105,8 +105,8 @@ class Services:
                     upstream_keys=self._upstream_keys,
                     credential=self._credential,
                 ),
-                application=self._application,
-                seal_key=self._seal_key,
+                application=self.application,
+                seal_key=self.seal_key,
                 protocols=self._protocols,
                 enc_hook=self._enc_hook,
                 router=self._router,
@@ -124,7 +124,7 @@ class Services:
             self._services[setting] = Service(
                 verify=client.endpoints.verify_nothing if self._insecure else client.endpoints.verify,
                 prove=proof.verify if (proof := self._proof_by_token(client.endpoints)) else None,
-                unsealer=Unsealer([self._seal_key] if self._seal_key else lambda: client.endpoints.seal_keys),
+                unsealer=Unsealer([self.seal_key] if self.seal_key else lambda: client.endpoints.seal_keys),
                 hub_client=lambda name, origin: client.hub(name, origin=origin.url if origin else ""),
                 parallel_invocations=self._parallel_invocations,
             )
@@ -148,6 +148,10 @@ class Services:
         """Fetch what tokens are checked with, so that the first call finds it."""
         if self._tokens is not None:
             await self._tokens.start()
+
+    def name_of(self, hub: str) -> str:
+        """A hub's name as the service knows it: with the application's prefix."""
+        return f"{self.application}_{hub}" if self.application else hub
 
     async def aclose(self) -> None:
         """Close the connections to all of them; they are opened again when needed."""

@@ -31,7 +31,7 @@ from .records.journal import Journal, RestCall, UpstreamCall
 from .records.recording import record
 from .rest.api import RestEndpoint
 from .rest.signing_keys import SigningKeys
-from .socketless.hosted_app import HostedApp
+from .socketless.hosted_app import HostedApp, templates_for
 from .socketless.in_process import InProcess, InProcessTransport
 from .upstream.delivery import TIMEOUT, Upstream
 from .upstream.rules import Rules
@@ -119,7 +119,7 @@ class LocalService:
         self._tokens = TokenIssuer(lambda: self.url, self.clock)
         self._upstream = Upstream(
             app=self._app,
-            rules=None if upstream is None else Rules(upstream),
+            rules=Rules(templates_for(app) if upstream is None and app is not None else upstream or ()),
             keys=keys,
             lenient=lenient,
             timeout=upstream_timeout,

@@ -6,9 +6,8 @@ import shlex
 from ...protocol import upstream as wire
 from ..records.journal import UpstreamCall
 from ..records.redaction import HIDDEN, hide_headers, hide_url
-from ..upstream.delivery import IN_PROCESS
+from ..upstream.templates import IN_PROCESS
 
-_IN_PROCESS = IN_PROCESS.partition("{")[0]
 _NOT_SENT = frozenset(("host", "content-length", "connection", "accept-encoding"))
 """What curl writes by itself."""
 
@@ -20,7 +19,7 @@ def curl_line(call: UpstreamCall) -> str | None:
     The access key comes from the variable ``ACCESS_KEY`` of the shell.
     """
     request = call.request
-    if not call.whole or call.request.url.startswith(_IN_PROCESS):
+    if not call.whole or call.request.url.startswith(f"{IN_PROCESS}/"):
         return None
     sign = (
         f'printf %s {quoted(call.connection_id)} | openssl dgst -sha256 -hmac "$ACCESS_KEY" -r | cut -c1-64'

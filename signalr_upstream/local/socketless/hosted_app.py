@@ -8,8 +8,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...app import UpstreamApp
 from ...errors import ConfigurationError
+from ...protocol.path import DEFAULT_PATTERN
 from ...services import Connection
 from ...transport import Transport
+from ..upstream.templates import IN_PROCESS, UpstreamTemplate
 
 PATIENCE = 30.0
 """Seconds for an app to start, and to end: enough to open a database, and a test that hangs ends with a reason."""
@@ -41,7 +43,7 @@ class HostedApp:
 
     def connect(self, connection_string: str, transport: Transport | None) -> None:
         """Let what it sends come here."""
-        for app in dict.fromkeys(_upstream_apps(self._app)):
+        for app in upstream_apps(self._app):
             before = app.connection
             app.connected_to(connection_string, transport)
             self._connected.append((app, before, app.connection))
@@ -115,8 +117,34 @@ class HostedApp:
         return True
 
 
-def _upstream_apps(app: object) -> Iterator[UpstreamApp]:
+def upstream_apps(app: object) -> dict[UpstreamApp, str]:
+    """Every ``UpstreamApp`` that an app is or has mounted, and the prefix in front of its paths."""
+    apps: dict[UpstreamApp, str] = {}
+    for one, prefix in _found(app, ""):
+        apps.setdefault(one, prefix)
+    return apps
+
+
+def _found(app: object, prefix: str) -> Iterator[tuple[UpstreamApp, str]]:
     if isinstance(app, UpstreamApp):
-        yield app
+        yield app, prefix
     for route in getattr(app, "routes", ()):
-        yield from _upstream_apps(getattr(route, "app", None))
+        yield from _found(getattr(route, "app", None), prefix + getattr(route, "path", ""))
+
+
+def templates_for(app: object) -> list[UpstreamTemplate]:
+    """Where calls to an app in this process go: each hub's to the ``UpstreamApp`` that has it."""
+    apps = upstream_apps(app)
+    urls = {one: f"{IN_PROCESS}{prefix}{one.upstream_path}" for one, prefix in apps.items()}
+    if len(apps) < 2:
+        return [UpstreamTemplate(url) for url in urls.values()] or [
+            UpstreamTemplate(IN_PROCESS + DEFAULT_PATTERN)
+        ]
+    exact = [
+        UpstreamTemplate(urls[one], hub=one.services.name_of(hub.name))
+        for one in apps
+        for hub in one.hubs
+        if not hub.is_family
+    ]
+    families = [urls[one] for one in apps if any(hub.is_family for hub in one.hubs)]
+    return [*exact, UpstreamTemplate(next(iter([*families, *urls.values()])))]

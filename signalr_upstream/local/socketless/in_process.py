@@ -111,6 +111,7 @@ class InProcess:
         claims: Mapping[str, str | Sequence[str]] | None = None,
         protocol: str = "json",
         query: Mapping[str, str] | None = None,
+        seal_key: str | None = None,
         timeout: float = TIMEOUT,
     ) -> InProcessClient:
         """Connect a client without a socket; it is there when the app has answered its ``connected``.
@@ -120,6 +121,7 @@ class InProcess:
             claims: what ``ctx.claims`` will say.
             protocol: ``"json"`` or ``"messagepack"``.
             query: more of the client's query string.
+            seal_key: the app's ``seal_key=``, if it has one; without it such an app sees no claims.
             timeout: seconds.
 
         Raises:
@@ -128,7 +130,9 @@ class InProcess:
         """
         claims = claims or {}
         identity = Identity.anonymous(claims=claims) if user_id is None else Identity(user_id, claims=claims)
-        access = client_access(identity, endpoint=self._endpoint(), hub=hub, now=self._clock.time())
+        access = client_access(
+            identity, endpoint=self._endpoint(), hub=hub, seal_key=seal_key, now=self._clock.time()
+        )
         more = f"&{urlencode(query)}" if query else ""
         return await self._open(access.url + more, access.access_token, protocol, timeout)
 

@@ -144,6 +144,7 @@ class InProcessClient:
 
     async def closed(self, *, timeout: float = TIMEOUT) -> str | None:
         """Wait until the connection is closed and the app has been told; the reason that the service gave."""
+        __tracebackhide__ = True
         try:
             async with asyncio.timeout(timeout):
                 await self._socket.ended()
@@ -164,6 +165,7 @@ class InProcessClient:
             NothingCameError: no answer.
             DisconnectedError: the connection is closed.
         """
+        __tracebackhide__ = True
         with self._asking() as (invocation_id, answers):
             self._say(Invocation(target, self._protocol.encode_values(arguments), invocation_id))
             answer = await self._next(answers, f"an answer to {target!r}", timeout)
@@ -229,6 +231,7 @@ class InProcessClient:
             NothingCameError: it has not come; the text names what has.
             DisconnectedError: the connection is closed, and it had not come before.
         """
+        __tracebackhide__ = True
         what = "a message" if target is None else f"a message {target!r}"
         return await self._until(lambda: self._pop(target), what, timeout)
 
@@ -259,6 +262,7 @@ class InProcessClient:
         self._socket.post(data, binary=self._protocol.binary)
 
     def _check_open(self) -> None:
+        __tracebackhide__ = True
         if self._ended:
             raise DisconnectedError(self.reason)
 
@@ -350,9 +354,11 @@ class InProcessClient:
         what: str,
         timeout: float,
     ) -> StreamItem | Completion:
+        __tracebackhide__ = True
         return await self._until(lambda: answers.popleft() if answers else None, what, timeout)
 
     async def _until(self, find: Callable[[], T | None], what: str, timeout: float) -> T:
+        __tracebackhide__ = True
         try:
             async with asyncio.timeout(timeout):
                 while (found := find()) is None:

@@ -23,7 +23,6 @@ from ...protocol.messages import (
     StreamInvocation,
     UpstreamMessage,
 )
-from ...protocol.path import DEFAULT_PATTERN
 from ..clock import SystemClock
 from ..faults import Faults
 from ..records.journal import Journal, UpstreamCall
@@ -46,9 +45,6 @@ MAX_SHOWN = 100
 
 MAX_EXCERPT = 300
 """Characters of an app's failing answer that are logged."""
-
-IN_PROCESS = "http://app.localhost" + DEFAULT_PATTERN
-"""Where the calls for an app in this process go, if nothing else is said."""
 
 _log = logging.getLogger("signalr_upstream.local")
 
@@ -77,7 +73,7 @@ class Upstream:
 
     Args:
         app: an ASGI app in this process, which takes the calls that the rules have a URL for.
-        rules: where calls go; default: with an app all of them to it, else none anywhere.
+        rules: where calls go; default: nowhere.
         keys: each makes one signature.
         lenient: pass answers on as the app wrote them, as Microsoft's emulator does, wherever the client's
             invocation comes to an end with it, and follow redirects within the app's host.
@@ -109,7 +105,7 @@ class Upstream:
         faults: Faults | None = None,
     ) -> None:
         journal = journal or Journal(SystemClock())
-        self.rules = rules or Rules(IN_PROCESS if app is not None else ())
+        self.rules = rules or Rules()
         if app is not None:
             transport = AppTransport(app)
         self._transport = transport or HttpTransport()

@@ -12,6 +12,9 @@ import msgspec
 from ...errors import ConfigurationError
 from ...protocol.path import expand_template
 
+IN_PROCESS = "http://app.localhost"
+"""Begins the URLs of an app in this process; nobody looks up its name."""
+
 _PARAMETERS = ("{hub}", "{category}", "{event}")
 
 

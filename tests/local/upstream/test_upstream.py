@@ -482,7 +482,7 @@ async def test_an_app_in_this_process_needs_no_socket() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": json.dumps(answer).encode() + b"\x1e"})
 
-    service = Upstream(app=app, keys=[KEY])
+    service = Upstream(app=app, rules=Rules("http://app/{hub}/{category}/{event}"), keys=[KEY])
     completion = await service.call(ANN, Invocation("a/b", Raw(b"[1]"), "0"), binary=False)
     await service.aclose()
 
@@ -499,7 +499,7 @@ async def test_an_endless_answer_of_an_app_in_this_process_is_stopped_at_the_lim
             produced += 1
             yield b"x" * 1024 * 1024
 
-    service = Upstream(app=StreamingResponse(endless()), keys=[KEY])
+    service = Upstream(app=StreamingResponse(endless()), rules=Rules("http://app/"), keys=[KEY])
     completion = await service.call(ANN, ECHO, binary=False)
     await service.aclose()
 
@@ -512,7 +512,9 @@ async def test_an_app_in_this_process_that_raises_is_a_500() -> None:
         raise ValueError("secret")
 
     app: ASGIApp = broken
-    completion = await Upstream(app=app, keys=[KEY]).call(ANN, ECHO, binary=False)
+    completion = await Upstream(app=app, rules=Rules("http://app/{hub}/{category}/{event}"), keys=[KEY]).call(
+        ANN, ECHO, binary=False
+    )
 
     assert completion == Completion("0", error="Invocation failed, status code 500")
 
