@@ -55,6 +55,13 @@ BAD_JSON = {
     + b"]" * 64
     + b"}",
     "nested for ever": b'{"type":1,"target":"echo","arguments":' + b"[" * 100_000,
+    "a comment": b'{"type":1,"target":"echo",/**/"arguments":["a"]}',
+    "single quotes": b"{'type':1,'target':'echo','arguments':['a']}",
+    "a comma too many": b'{"type":1,"target":"echo","arguments":["a",]}',
+    "a hexadecimal number": b'{"type":1,"target":"echo","arguments":[0x2a]}',
+    "an octal number": b'{"type":1,"target":"echo","arguments":[010]}',
+    "no number": b'{"type":1,"target":"echo","arguments":[NaN]}',
+    "a control character in a text": b'{"type":1,"target":"echo","arguments":["\x01"]}',
     "byte order mark": b'\xef\xbb\xbf{"type":1,"target":"echo","arguments":["a"]}',
     "UTF-16": '{"type":1,"target":"echo","arguments":["a"]}'.encode("utf-16"),
 }
@@ -89,6 +96,10 @@ BAD_MSGPACK = {
     "invalid UTF-8": pack(1, {}, "1", "echo", ["a"], []).replace(b"\xa1a", b"\xa1\xff"),
     "nested too deep": pack(1, {}, "1", "echo", None, []).replace(b"\xc0", b"\x91" * 64 + b"\xc0"),
     "nested for ever": b"\x96\x01\x80\xa11\xa4echo" + b"\x91" * 100_000,
+    "a byte that means nothing": b"\x96\x01\x80\xa11\xa4echo\x91\xc1\x90",
+    "more elements than follow": b"\x97\x01\x80\xa11\xa4echo\x91\xa1a\x90",
+    "fewer elements than follow": b"\x95\x01\x80\xa11\xa4echo\x91\xa1a\x90",
+    "more arguments than follow": b"\x96\x01\x80\xa11\xa4echo\x95\xa1a\x90",
     "four billion arguments": b"\x96\x01\x80\xa11\xa4echo\xdd\xff\xff\xff\xff",
 }
 

@@ -62,6 +62,13 @@ async def test_ids_and_errors_that_look_like_dates_stay_as_they_are() -> None:
     assert errors == [moment]
 
 
+async def test_a_null_where_a_number_is_wanted_is_told() -> None:
+    async def go(ctx: Context, number: int) -> None:
+        raise AssertionError("the handler ran")
+
+    assert (await invoke(serve(go), "go", None))["error"] == "argument 1 `number`: expected int, got null"
+
+
 @pytest.mark.parametrize(("hub", "event"), [("ch\u00adat", "go"), ("chat", "g\u200do")])
 async def test_invisible_characters_make_another_name(hub: str, event: str) -> None:
     async def go(ctx: Context) -> None:
