@@ -1,7 +1,7 @@
 """What the local service carries, beside python-socketio and a bare `websockets` server.
 
     python tests/benchmarks/local.py [--rounds 5] [--seconds 2]
-    python tests/benchmarks/local.py --soak 600
+    python tests/benchmarks/local.py --soak 600 [--over-http]
 
 Every server is one process; all clients are this one. Rounds are interleaved, so that a change in the machine's mood
 meets all servers. Without compression. What arrives is compared with what is due, byte for byte, in the timed runs too.
@@ -207,6 +207,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--clients", type=int, nargs="*", default=COUNTS, choices=COUNTS)
     parser.add_argument("--soak", type=int, metavar="SECONDS", help="only the soak run, for so long")
+    parser.add_argument(
+        "--over-http",
+        action="store_true",
+        help="the soak run's app is a process of its own, called over HTTP",
+    )
     options = parser.parse_args()
     raise_file_limit()
     print(
@@ -218,7 +223,7 @@ def main() -> None:
     if options.soak is None:
         counts = tuple(options.clients)
         report(measure(options.rounds, options.seconds, counts), counts)
-    soak(options.soak or MINUTE)
+    soak(options.soak or MINUTE, over_http=options.over_http)
 
 
 if __name__ == "__main__":

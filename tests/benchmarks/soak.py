@@ -1,8 +1,9 @@
 """5,000 clients that stay connected through minutes of traffic: nothing may be lost, repeated, changed or cut off.
 
-The local service runs in a process of its own, with the app in it; all clients are this process. In each minute there
-are 40 seconds of broadcasts, sends to groups and invocations, and 20 quiet ones in which the service has to ping
-everybody. Every client checks the numbers of all that it gets, and pings every ten seconds.
+The local service runs in a process of its own, with the app in it or, where that is asked for, in a third process that
+it calls over HTTP; all clients are this process. In each minute there are 40 seconds of broadcasts, sends to groups and
+invocations, and 20 quiet ones in which the service has to ping everybody. Every client checks the numbers of all that
+it gets, and pings every ten seconds.
 """
 
 import os
@@ -30,6 +31,7 @@ LONGEST_SILENCE = 20.0
 """Seconds: the service pings after 15, and this machine has other things to do."""
 
 PORT = 18_960
+APP_PORT = PORT + 1
 PING = client_frame(b'{"type":6}\x1e')
 
 
@@ -184,9 +186,9 @@ class Soak:
         self._rest.finish(self._requests)
 
 
-def soak(seconds: int) -> None:
+def soak(seconds: int, *, over_http: bool) -> None:
     """Run for ``seconds`` and print what happened; anything wrong ends the program."""
-    with _server() as service:
+    with _servers(over_http=over_http) as service:
         clients = Clients(local_service_wire(CLIENTS), PORT)
         run = Soak(clients)
         run.join(CLIENTS)
@@ -197,6 +199,7 @@ def soak(seconds: int) -> None:
     quantiles = statistics.quantiles(run.latencies, n=100)
     print(
         f"\nsoak: {CLIENTS:,} clients connected for {seconds} s, all of them to the end; nothing lost or repeated"
+        + (" with the app over HTTP" if over_http else "")
     )
     print(f"  {run.messages:,} messages of broadcasts and groups, {run.answers:,} invocations answered")
     print(f"  broadcasts: p50 {quantiles[49] * 1e3:.1f} ms, p99 {quantiles[98] * 1e3:.1f} ms")
@@ -208,13 +211,38 @@ def soak(seconds: int) -> None:
 
 
 @contextmanager
-def _server() -> Iterator["subprocess.Popen[bytes]"]:
+def _servers(*, over_http: bool) -> Iterator["subprocess.Popen[bytes]"]:
+    """The service's process, and perhaps one for its app."""
+    if not over_http:
+        with _process(PORT, str(HERE / "soak_service.py"), KEY, str(PORT)) as service:
+            yield service
+        return
+    command = ["-m", "signalr_upstream.cli"]
+    calls = f"http://127.0.0.1:{APP_PORT}/{{hub}}/{{category}}/{{event}}"
+    options = ["--port", str(PORT), "--access-key", KEY, "--upstream", calls]
+    with (
+        _process(
+            APP_PORT, *command, "run", "soak_service:app", "--port", str(APP_PORT), "--log-level", "warning"
+        ),
+        _process(PORT, *command, "local", *options) as service,
+    ):
+        yield service
+
+
+@contextmanager
+def _process(port: int, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
     process = subprocess.Popen(
-        [sys.executable, str(HERE / "soak_service.py"), KEY, str(PORT)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        [sys.executable, *arguments],
+        cwd=HERE,
+        stdout=subprocess.DEVNULL,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "AzureSignalRConnectionString": f"Endpoint=http://localhost;Port={PORT};AccessKey={KEY};",
+        },
     )
     try:
-        wait_for_port(PORT, process)
+        wait_for_port(port, process)
         yield process
     finally:
         process.kill()

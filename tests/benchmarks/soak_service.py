@@ -27,8 +27,11 @@ def group_of(number: int) -> str:
     return f"g{number % GROUPS}"
 
 
+app = UpstreamApp(chat)
+
+
 async def serve(key: str, port: int) -> None:
-    async with LocalService(UpstreamApp(chat), keys=[key], port=port):
+    async with LocalService(app, keys=[key], port=port):
         collect_less_garbage()  # as `signalr-upstream local`
         await asyncio.Event().wait()
 

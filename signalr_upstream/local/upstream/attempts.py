@@ -6,6 +6,7 @@ when its first answer was lost: that is how an app is tested for it.
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 import ssl
@@ -258,6 +259,8 @@ def _reason(error: Exception) -> str:
     while cause is not None:
         if isinstance(cause, socket.gaierror | UnicodeError):
             return "there is no such host"
+        if isinstance(cause, OSError) and cause.errno == errno.EMFILE:
+            return "this process may open no more files: allow it more (ulimit -n)"
         if isinstance(cause, ssl.SSLError):
             return "no TLS with it, or its certificate is not one of a public authority: use http on this machine"
         cause = cause.__cause__ or cause.__context__

@@ -1,6 +1,7 @@
 """Connections to an app over HTTP: what is written, when they are used again, and what failures are called."""
 
 import asyncio
+import errno
 import socket
 import struct
 from typing import Any
@@ -251,6 +252,17 @@ async def test_where_nothing_listens_the_client_is_told_so() -> None:
     completion = await call(app + "/?code=s3cret")
 
     assert completion.error == f"Invocation failed, the app at {app} failed: nothing listens there"
+
+
+async def test_a_service_out_of_files_is_told_from_an_app_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fail(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("aiohappyeyeballs.start_connection", fail)
+
+    assert "may open no more files" in ((await call("http://127.0.0.1/")).error or "")
 
 
 async def test_a_name_that_is_none_is_no_host() -> None:
