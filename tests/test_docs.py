@@ -32,6 +32,7 @@ from signalr_upstream.local.upstream import delivery as local_upstream
 from signalr_upstream.local.upstream.settings import read_settings
 from signalr_upstream.protocol import rest, upstream
 from signalr_upstream.protocol.path import DEFAULT_PATTERN
+from signalr_upstream.testing import StartHubTester
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
@@ -87,7 +88,16 @@ def _a_project(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         sys.modules.pop(name, None)
 
 
-@pytest.mark.usefixtures("_a_project")
+@pytest.fixture
+def _app_of_the_readme(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module ``app`` that tests import: what the README says to save as ``app.py``."""
+    module = ModuleType("app")
+    monkeypatch.setitem(sys.modules, "app", module)
+    code = next(code for _, code in blocks("python"))
+    exec(compile(code, "app.py", "exec"), module.__dict__)
+
+
+@pytest.mark.usefixtures("_a_project", "_app_of_the_readme")
 @pytest.mark.parametrize("code", named(blocks("python")))
 def test_python_code_runs(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AzureSignalRConnectionString", f"Endpoint=https://a.example;AccessKey={KEY};")
@@ -102,15 +112,19 @@ def test_python_code_runs(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.usefixtures("_app_of_the_readme")
 @pytest.mark.parametrize("code", named(block for block in blocks("python") if "def test_" in block[1]))
-async def test_tests_that_are_shown_pass(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tests_that_are_shown_pass(
+    code: str, tmp_path: Path, hub_tester: StartHubTester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixtures = {"tmp_path": tmp_path, "hub_tester": hub_tester}
     module = ModuleType("shown")
     monkeypatch.setitem(sys.modules, "shown", module)
     exec(compile(code, "shown.py", "exec"), module.__dict__)
     tests = [value for name, value in vars(module).items() if name.startswith("test_")]
 
     for test in tests:
-        await test(**{"tmp_path": tmp_path} if "tmp_path" in inspect.signature(test).parameters else {})
+        await test(**{name: fixtures[name] for name in inspect.signature(test).parameters})
 
     assert tests
 
