@@ -21,6 +21,7 @@ from .depends import Need, need_of
 from .errors import ArgumentsError, InvalidMessageError, RegistrationError
 from .models import is_model, validate
 from .places import place_of, shown
+from .protocol.surrogates import item_with_half
 from .targets import C, Target
 
 _CONTEXT_NAMES = ("ctx", "context")
@@ -285,6 +286,11 @@ class Binding:
         text = str(error)
         placeless = next((reason for part, reason in _PLACELESS.items() if part in text), None)
         if not isinstance(error, msgspec.ValidationError) and placeless is None:
+            half = None if binary else item_with_half(bytes(arguments))
+            if half is not None:
+                return ArgumentsError(
+                    f"argument {half + 1}{self._name_of(half)}: half of a surrogate pair in a text"
+                )
             return InvalidMessageError("the arguments are not valid")
         try:
             values = (msgspec.msgpack if binary else msgspec.json).decode(arguments, type=list[Raw])

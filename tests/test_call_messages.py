@@ -49,7 +49,10 @@ BAD_JSON = {
     "trailing bytes": b'{"type":1,"target":"echo","arguments":["a"]}x',
     "invalid UTF-8": b'{"type":1,"invocationId":"1","target":"echo","arguments":["\xff"]}',
     "invalid UTF-8 in an unknown key": b'{"type":1,"target":"echo","arguments":["a"],"\xff":1}',
-    "half a surrogate pair": b'{"type":1,"invocationId":"1","target":"echo","arguments":["\\udc00"]}',
+    "half a surrogate pair in the id": b'{"type":1,"invocationId":"\\udc00","target":"go","arguments":["a"]}',
+    "half a surrogate pair in the target": b'{"type":1,"invocationId":"1","target":"echo\\udc00","arguments":["a"]}',
+    "half a surrogate pair in an object": b'{"type":1,"target":"echo","arguments":{"a":"\\udc00"}}',
+    "half a surrogate pair and no end": b'{"type":1,"target":"echo","arguments":["\\udc00"]',
     "nested too deep": b'{"type":1,"invocationId":"1","target":"echo","arguments":'
     + b"[" * 64
     + b"]" * 64

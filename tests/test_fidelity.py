@@ -65,6 +65,7 @@ JSON_VALUES: list[tuple[bytes, object]] = [
     (b"-0.0", -0.0),
     ('"é😀\u2028"'.encode(), "é😀\u2028"),
     (b'"\\u0000\\u001e\\n"', "\0\x1e\n"),
+    (rb'"\\ud83d"', r"\ud83d"),
     (b'{"":null,"1":[true,{"at":"2024-02-29T12:34:56Z"}]}', {"": None, "1": [True, {"at": "2024-02-29T12:34:56Z"}]}),
 ]  # fmt: skip
 
@@ -148,6 +149,9 @@ LIMITS = [
     (b"1e400", False, "number out of range"),
     (b"-1e400", False, "number out of range"),
     (b"1" * 5000, False, "number out of range"),
+    (rb'"\ud83d"', False, "half of a surrogate pair in a text"),
+    (rb'"\uDE00 \ud83d\ude00"', False, "half of a surrogate pair in a text"),
+    (rb'[{"\ud83d\ud83d\ude00":1e400}]', False, "half of a surrogate pair in a text"),
     (b"\xc7\x0c\xff" + struct.pack(">Iq", 0, 253402300800), True, "timestamp out of range"),
     (b"\xc7\x0c\xff" + struct.pack(">Iq", 0, -62135596801), True, "timestamp out of range"),
     (b"\xc7\x0c\xff" + struct.pack(">Iq", 10**9, 5), True, "invalid timestamp"),
@@ -174,11 +178,17 @@ async def test_what_msgspec_cannot_hold_is_an_error_that_names_the_argument(
     async def one(ctx: Context, only: Any) -> None:
         raise AssertionError("the handler ran")
 
-    for function, first, name in ((two, wire, " `second`"), (default, wire, " `second`"), (rest, b"1", "")):
-        answer = await call(function, b"\x01" if binary and first == b"1" else first, wire, binary=binary)
+    one_is = b"\x01" if binary else b"1"
+    exact = one_is if b"\\u" in wire else wire  # msgspec looks at the text of a Raw, too
+    for function, first, name in (
+        (two, exact, " `second`"),
+        (default, exact, " `second`"),
+        (rest, one_is, ""),
+    ):
+        answer = await call(function, first, wire, binary=binary)
 
         assert error_of(answer, binary=binary) == f"argument 2{name}: {reason}"
-    too_many = await call(one, wire, wire, binary=binary)
+    too_many = await call(one, exact, exact, binary=binary)
     assert error_of(too_many, binary=binary) == "expected 1 argument, got 2"
 
 

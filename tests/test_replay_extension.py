@@ -103,7 +103,13 @@ DIFFERENT = [
     Difference(
         "result -> 400", ("body-trailing-garbage", "msgpack-"), 5, "rows 17, 24: one message, and no more"
     ),
-    Difference("result -> 400", ("body-",), 12, "row 16: JSON as in RFC 8259, in valid UTF-8"),
+    Difference(
+        "result -> error",
+        ("body-lone-surrogate",),
+        1,
+        "half of a surrogate pair is no text; the argument is named",
+    ),
+    Difference("result -> 400", ("body-",), 11, "row 16: JSON as in RFC 8259, in valid UTF-8"),
     Difference("result -> 405", ("method-",), 4, "design: upstream calls are POST"),
     Difference("done -> 405", ("method-",), 1, "design: upstream calls are POST"),
     Difference("500 -> 405", ("method-",), 1, "design: upstream calls are POST"),
