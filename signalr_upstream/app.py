@@ -87,6 +87,7 @@ class UpstreamApp(Starlette):
 
     Attributes:
         dependency_overrides: dependencies that are replaced, and by what; for tests.
+        filters: as given.
         services: what its hubs send through, and whom they take calls from.
         upstream_path: where upstream calls come to, behind any prefix; with ``code=``, which is a secret.
 
@@ -146,6 +147,7 @@ class UpstreamApp(Starlette):
         query = "" if code is None else f"?{urlencode({'code': code})}"
         self.upstream_path = self._pattern.template + query
         self.hubs = hubs
+        self.filters = tuple(filters)
         self.insecure = insecure
         self.draining = False
         self.services = Services(

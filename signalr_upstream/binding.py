@@ -44,6 +44,19 @@ _REASONS = {
 _DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)  # ValueError: bad UTF-8, a far timestamp
 
 
+class Parameter(msgspec.Struct, frozen=True):
+    """One argument of an invocation, as a handler's signature has it.
+
+    Attributes:
+        is_rest: it is ``*args``, any number of arguments.
+    """
+
+    name: str
+    annotation: Any
+    is_required: bool = True
+    is_rest: bool = False
+
+
 class Binding:
     """How one handler is called.
 
@@ -82,6 +95,7 @@ class Binding:
         self._types: list[Any] = []
         self._defaults: list[Any] = []
         self._rest: Any = None  # the annotation of *args
+        self._rest_name = ""
         self.needs: dict[str, Need] = {}
         self._slots: list[
             str | None
@@ -104,6 +118,26 @@ class Binding:
             for position, name in enumerate(self._slots)
         )
         self._context_first = self._context_at == [0] and not self._context_keywords
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """What takes the invocation's arguments, in their order."""
+        required = len(self._names) - len(self._defaults)
+        parameters = [
+            Parameter(name, annotation, is_required=position < required)
+            for position, (name, annotation) in enumerate(zip(self._names, self._types, strict=True))
+        ]
+        if self._rest is not None:
+            parameters.append(Parameter(self._rest_name, self._rest, is_required=False, is_rest=True))
+        return parameters
+
+    @property
+    def result(self) -> Any:
+        """What the handler says it gives: the type of a result, or of the items of a stream; Any if it does not."""
+        given = typing.get_type_hints(self.handler, include_extras=True).get("return", Any)
+        if self.is_stream:
+            return next(iter(typing.get_args(given)), Any)
+        return given
 
     def bind(
         self, context: Context, arguments: Raw, *, binary: bool
@@ -239,7 +273,7 @@ class Binding:
         else:
             annotation = Any  # keeps its default
         if parameter.kind is parameter.VAR_POSITIONAL:
-            self._rest = annotation
+            self._rest, self._rest_name = annotation, name
             return
         self._names.append(name)
         self._types.append(annotation)

@@ -88,6 +88,12 @@ class Services:
         self._clients.clear()
         self._services.clear()
 
+    @property
+    def wants_tokens(self) -> bool:
+        """Whether calls have to bring an Entra ID token."""
+        # Another service in Azure's place, such as the local one, has no identity there: its signature is the proof.
+        return self._tokens is not None and not self._connection.overrides_all
+
     def client_of(self, hub: Hub[Any]) -> ServiceClient:
         """What this hub sends through.
 
@@ -161,8 +167,7 @@ class Services:
             await self._tokens.aclose()
 
     def _proof_by_token(self, endpoints: Endpoints) -> UpstreamProof | None:
-        # Another service in Azure's place, such as the local one, has no identity there: its signature is the proof.
-        if self._tokens is None or self._connection.overrides_all:
+        if self._tokens is None or not self.wants_tokens:
             return None
         return UpstreamProof(endpoints, self._tokens)
 

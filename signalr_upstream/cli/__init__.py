@@ -7,9 +7,16 @@ nothing for ``dev``.
 
 import click
 
+from .check import check
 from .dev import dev
+from .invoke import invoke
 from .local import local
+from .routes import routes
 from .run import run
+from .schema import schema
+from .send import send
+from .settings import settings
+from .token import token
 
 __all__ = ["main"]
 
@@ -22,6 +29,5 @@ def main() -> None:
     """Answer the upstream calls of Azure SignalR Service with a Python app."""
 
 
-main.add_command(run)
-main.add_command(dev)
-main.add_command(local)
+for command in (run, dev, local, routes, settings, check, token, send, invoke, schema):
+    main.add_command(command)

@@ -30,3 +30,5 @@ experimental_streams_option = option(
     is_flag=True,
     help="Pass stream() on to the app, as proposed for Azure SignalR Service, instead of refusing it.",
 )
+
+json_option = option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -1,5 +1,6 @@
-"""Run the command line as users do: in a process, in a folder with an app."""
+"""Run the command line as users do: in a process, in a folder with an app. Commands that only look run in this one."""
 
+import itertools
 import os
 import queue
 import signal
@@ -13,14 +14,18 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner, Result
 
 from signalr_upstream.auth import sign_connection
+from signalr_upstream.cli import main
 
 KEY = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/ABCDE="
 CONNECTION_STRING = f"Endpoint=https://example.service.signalr.net;AccessKey={KEY};Version=1.0;"
 
 # A process that says nothing for so long will not say it at all.
 PATIENCE = 30.0
+
+_NUMBERS = itertools.count()
 
 APP = """
 import asyncio
@@ -179,3 +184,40 @@ def call_slow(
             "Content-Type": "application/json",
         },
     )
+
+
+class Programs:
+    """Writes programs into a folder and runs commands on them, in this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names: list[str] = []
+
+    def write(self, code: str) -> str:
+        """The name of a module with this code; none has been imported before."""
+        name = f"program_{next(_NUMBERS)}"
+        (self.folder / f"{name}.py").write_text(code)
+        self.names.append(name)
+        return name
+
+    def run(self, command: str, *arguments: str, stdin: str | None = None, **environment: str) -> Result:
+        """Run a command; an exception that is none of the command's fails the test."""
+        result = CliRunner().invoke(main, [command, *arguments], input=stdin, env=environment)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    def run_on(self, command: str, code: str, *arguments: str, **environment: str) -> Result:
+        """Run a command on the app of a program."""
+        name = self.write(code)
+        return self.run(command, f"{name}:app", "--app-dir", str(self.folder), *arguments, **environment)
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Programs]:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("AzureSignalRConnectionString", raising=False)
+    found = Programs(tmp_path)
+    yield found
+    for name in found.names:
+        sys.modules.pop(name, None)
