@@ -5,6 +5,10 @@ from collections.abc import Iterator
 import pytest
 import stamina
 
+from .canaries import no_error_text_holds_a_secret, pytest_runtest_makereport
+
+__all__ = ["no_error_text_holds_a_secret", "pytest_runtest_makereport"]
+
 
 @pytest.fixture
 def anyio_backend() -> str:

@@ -72,7 +72,10 @@ class Issuer:
         return httpx.AsyncClient(transport=httpx.MockTransport(self.handle))
 
     def token(self, *, key: Any = None, headers: dict[str, Any] | None = None, **claims: Any) -> str:
-        """A token of version 1.0 of the service's identity, changed; a claim or header of None is left out."""
+        """A token of version 1.0 of the service's identity, changed.
+
+        A claim or header of None is left out, and a claim may be a function of the time.
+        """
         now = int(time.time())
         payload = {
             "aud": AUDIENCE,
@@ -83,7 +86,7 @@ class Issuer:
             "oid": OBJECT_ID,
             "appid": APPLICATION_ID,
             "tid": TENANT,
-            **claims,
+            **{name: value(now) if callable(value) else value for name, value in claims.items()},
         }
         head = {"kid": list(self.keys)[-1], **(headers or {})}
         return jwt.encode(

@@ -12,8 +12,9 @@ from starlette.types import ASGIApp
 from signalr_upstream import Context, Hub, UpstreamApp
 from signalr_upstream.auth import sign_connection
 
-KEY = "ThisIsAnAccessKeyForTests_0123456789ABCDEFGH"
-OTHER_KEY = "AnotherAccessKeyForTests_0123456789ABCDEFGHI"
+from . import canaries
+
+KEY, OTHER_KEY = canaries.KEY, canaries.OTHER_KEY
 CONNECTION_STRING = f"Endpoint=https://chat.service.signalr.net;AccessKey={KEY};Version=1.0;"
 OTHER_CONNECTION_STRING = f"Endpoint=https://other.service.signalr.net;AccessKey={OTHER_KEY};Version=1.0;"
 JSON = "application/json"
@@ -35,7 +36,7 @@ def call_headers(
     claims: str | None = None,
     query: str | None = None,
 ) -> dict[str, str]:
-    """The headers of one signed call, as the service names them."""
+    """The headers of one signed call, as the service names them, with secrets that nothing may tell."""
     if category is None:
         category = "connections" if event in ("connected", "disconnected") else "messages"
     headers = {
@@ -44,10 +45,14 @@ def call_headers(
         "X-ASRS-Category": category,
         "X-ASRS-Event": event,
         "X-ASRS-User-Id": user_id,
-        "X-ASRS-User-Claims": claims,
-        "X-ASRS-Client-Query": query,
+        "X-ASRS-User-Claims": f"canary: {canaries.CLAIM}" if claims is None else claims,
+        "X-ASRS-Client-Query": f"?access_token={canaries.CLIENT_TOKEN}&id={canaries.CONNECTION_TOKEN}"
+        if query is None
+        else query,
         "X-ASRS-Signature": sign_connection(connection_id, [key]),
         "Content-Type": content_type,
+        "Authorization": f"Bearer {canaries.BEARER_TOKEN}",
+        "Cookie": f"session={canaries.COOKIE}",
     }
     return {name: value for name, value in headers.items() if value is not None}
 
@@ -80,7 +85,7 @@ async def post(
     """Send one request to ``app`` and return its answer. An exception of the app fails the test."""
     if path is None:
         assert isinstance(headers, Mapping)
-        path = path_of(headers)
+        path = f"{path_of(headers)}?code={canaries.CODE}"
     given = (
         [(name.encode(), value.encode()) for name, value in headers.items()]
         if isinstance(headers, Mapping)
@@ -225,7 +230,7 @@ def asgi_scope(headers: Mapping[str, str], *, method: str = "POST", path: str | 
         "scheme": "http",
         "path": path,
         "raw_path": path.encode(),
-        "query_string": b"",
+        "query_string": f"code={canaries.CODE}".encode(),
         "root_path": "",
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
         "server": ("app.test", 80),

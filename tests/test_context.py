@@ -24,7 +24,6 @@ from .support import (
     msgpack_invocation,
     post,
     serve,
-    with_header,
 )
 
 pytestmark = pytest.mark.anyio
@@ -66,7 +65,7 @@ async def test_the_context_has_what_the_headers_and_the_message_say() -> None:
 
 
 async def test_without_the_optional_headers_there_is_nobody_and_nothing() -> None:
-    ctx = await context_of(with_header(call_headers("go"), "X-ASRS-User-Id", ""))
+    ctx = await context_of(call_headers("go", user_id="", claims="", query=""))
 
     assert ctx.user_id is None
     assert dict(ctx.claims) == {}
