@@ -7,8 +7,10 @@ from ..local.clock import ManualClock
 from ..local.socketless.in_process_client import DisconnectedError, NothingCameError, Received
 from ..local.socketless.in_process_socket import NotAdmittedError
 from .connected_client import ConnectedClient
+from .fixture import StartHubTester
 from .handler_errors import HandlerFailedError
-from .hub_tester import HubTester, Refusal, StartHubTester
+from .hub_tester import HubTester
+from .refusal import Refusal
 from .sends import Send
 from .sent import Sent
 

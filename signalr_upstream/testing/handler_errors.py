@@ -27,20 +27,27 @@ class HandlerFailedError(SignalRError):
 
 
 class HandlerErrors(logging.Handler):
-    """Hears what the app logs with a traceback, from ``start`` to ``stop``."""
+    """Hears what the app logs with a traceback, from ``start`` to ``stop``.
+
+    Attributes:
+        are_heard: whether it does now.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self._found: list[tuple[str, str, BaseException]] = []  # connection id, event
         self._was_disabled = False
+        self.are_heard = False
 
     def start(self) -> None:
         """Begin."""
         self._was_disabled, _log.disabled = _log.disabled, False  # logging.config does that to loggers
         _log.addHandler(self)
+        self.are_heard = True
 
     def stop(self) -> None:
         """End."""
+        self.are_heard = False
         _log.removeHandler(self)
         _log.disabled = self._was_disabled
 

@@ -7,82 +7,29 @@ real ones, and what the app sends is delivered.
 import asyncio
 import contextlib
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 from starlette.types import ASGIApp
 
-from ..app import UpstreamApp
-from ..errors import ConfigurationError, HubError, SignalRError
+from ..errors import ConfigurationError, HubError
 from ..hub import Hub, current_app
 from ..local.app import LocalService
 from ..local.clock import Clock
 from ..local.socketless.hosted_app import upstream_apps
 from ..local.socketless.in_process_client import TIMEOUT, InProcessClient, NothingCameError
-from ..local.socketless.in_process_socket import NotAdmittedError
 from ..protocol.upstream import MESSAGES
+from .chosen_hub import chosen_hub
 from .connected_client import ConnectedClient
 from .handler_errors import HandlerErrors, HandlerFailedError
+from .overrides import Overrides, replaced
+from .refusal import Refusal
 from .sends import message_in
 from .sent import Sent
 from .unawaited import Unawaited
 
 R = TypeVar("R")
-Overrides = Mapping[Callable[..., Any], Callable[..., Any]]
-
-
-class StartHubTester(Protocol):
-    """The type of pytest's fixture ``hub_tester``: ``hub = await hub_tester(app)``."""
-
-    async def __call__(
-        self,
-        app: ASGIApp,
-        *,
-        hub: str | Hub[Any] | None = ...,
-        overrides: Overrides | None = ...,
-        clock: Clock | None = ...,
-        timeout: float = ...,
-        lifespan: bool = ...,
-    ) -> "HubTester":
-        """See ``HubTester``."""
-        ...
-
-
-class Refusal:
-    """A block whose call has to be refused; see ``HubTester.refused``.
-
-    Attributes:
-        error: what was raised, when the block has ended.
-    """
-
-    error: SignalRError
-
-    def __init__(self, text: str, instead: Callable[[], str]) -> None:
-        self._text = text
-        self._instead = instead
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        __tracebackhide__ = True
-        if error is None:
-            raise AssertionError(f"nothing was refused, and {self._text!r} was expected{self._instead()}")
-        if not isinstance(error, HubError | NotAdmittedError):
-            return False
-        self.error = error
-        if self._text not in str(error):
-            lines = [
-                "the caller was refused with another text:",
-                f"  expected: {self._text!r}",
-                f"  told:     {str(error)!r}",
-                *getattr(error, "__notes__", ()),
-            ]
-            raise AssertionError("\n".join(lines)) from None
-        return True
 
 
 class HubTester:
@@ -91,7 +38,7 @@ class HubTester:
     Args:
         app: an ``UpstreamApp``, or an app that has mounted one.
         hub: which of its hubs; the name of one of a family such as ``Hub("tenant_*")``. Default: the only one.
-        overrides: dependencies that are replaced meanwhile, and by what.
+        overrides: dependencies that are replaced meanwhile, and by which functions.
         clock: the service's clock, a ``ManualClock`` for one. Time limits of handlers go by the system's.
         timeout: seconds for everything that is waited for.
         lifespan: whether to run the lifespan of ``app``.
@@ -116,7 +63,7 @@ class HubTester:
         lifespan: bool = True,
     ) -> None:
         self._apps = list(upstream_apps(app))
-        self._app, self._hub, short_name = _chosen(self._apps, hub)
+        self._app, self._hub, short_name = chosen_hub(self._apps, hub)
         self.timeout = timeout
         self.service = LocalService(
             app,
@@ -147,9 +94,7 @@ class HubTester:
     async def __aenter__(self) -> Self:
         _check_asyncio()
         with contextlib.ExitStack() as stack:
-            for app in self._apps:
-                stack.callback(_restore, app.dependency_overrides, dict(app.dependency_overrides))
-                app.dependency_overrides.update(self._overrides)
+            stack.enter_context(replaced(self._apps, self._overrides))
             for part in (self._errors, self._unawaited):
                 part.start()
                 stack.callback(part.stop)
@@ -178,7 +123,7 @@ class HubTester:
     def other(self, hub: str | Hub[Any]) -> "HubTester":
         """Another hub of the same app, in the same service. It ends with this one."""
         other = copy.copy(self)
-        other._app, other._hub, short_name = _chosen(self._apps, hub)
+        other._app, other._hub, short_name = chosen_hub(self._apps, hub)
         other._clients = []
         other._look_at(short_name)
         return other
@@ -206,6 +151,7 @@ class HubTester:
             HandlerFailedError: that raised something else, which is its ``__cause__``.
         """
         __tracebackhide__ = True
+        self._check_open()
         client = await self.service.connect(
             self.name,
             user_id=user,
@@ -237,10 +183,18 @@ class HubTester:
             NotAdmittedError: negotiate refuses. Otherwise as ``connect``.
         """
         __tracebackhide__ = True
+        self._check_open()
         client = await self.service.connect_via(
             url or f"/{self._short_name}", headers=headers, protocol=protocol, timeout=self.timeout
         )
         return await self._connected(ConnectedClient(client, self), client)
+
+    def _check_open(self) -> None:
+        __tracebackhide__ = True
+        if not self._errors.are_heard:
+            raise RuntimeError(
+                "the test's service runs inside of `async with HubTester(app) as hub:`, and only there"
+            )
 
     async def _connected(self, client: ConnectedClient, raw: InProcessClient) -> ConnectedClient:
         __tracebackhide__ = True
@@ -419,25 +373,6 @@ class HubTester:
         return message_in(body, bodies.content_type)[1][0]
 
 
-def _chosen(apps: Sequence[UpstreamApp], wanted: str | Hub[Any] | None) -> tuple[UpstreamApp, Hub[Any], str]:
-    """The app, the hub, and its name without the application's prefix."""
-    if not apps:
-        raise ConfigurationError(
-            "HubTester needs an UpstreamApp, or an app that has mounted one; where it is wrapped in something else, "
-            "give the UpstreamApp itself"
-        )
-    hubs = [(app, hub) for app in apps for hub in app.hubs]
-    known = ", ".join(hub.name for _, hub in hubs)
-    if wanted is None:
-        if len(hubs) > 1 or hubs[0][1].is_family:
-            raise ConfigurationError(f"say which hub is tested: HubTester(app, hub=...); there are {known}")
-        return *hubs[0], hubs[0][1].name
-    for app, hub in hubs:
-        if wanted is hub or (isinstance(wanted, str) and hub.serves(wanted)):
-            return app, hub, hub.whole_name(wanted if isinstance(wanted, str) else None)
-    raise ConfigurationError(f"the app has no hub {wanted!r}; there are {known}")
-
-
 def _check_asyncio() -> None:
     try:
         asyncio.get_running_loop()
@@ -446,11 +381,6 @@ def _check_asyncio() -> None:
             "HubTester runs on asyncio. With anyio's pytest plugin, put this into conftest.py:\n\n"
             "@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n"
         ) from None
-
-
-def _restore(overrides: dict[Any, Any], before: dict[Any, Any]) -> None:
-    overrides.clear()
-    overrides.update(before)
 
 
 def _reset(token: Any) -> None:

@@ -1,9 +1,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import pydantic
 import pytest
 
-from signalr_upstream import Hub, HubError, UpstreamApp
+from signalr_upstream import Context, Hub, HubError, UpstreamApp
 from signalr_upstream.testing import HandlerFailedError, HubTester, NothingCameError
 
 from .chat import Message, chat_app
@@ -86,3 +87,24 @@ async def test_streams_end_with_the_handlers_error() -> None:
             [item async for item in ann.stream("count", 2)]
         with hub.refused("That is enough."):
             [item async for item in ann.stream("count", 3)]
+
+
+class Order(pydantic.BaseModel):
+    item_name: str = pydantic.Field(alias="itemName")
+
+
+async def test_models_are_arguments_and_results() -> None:
+    shop = Hub("shop")
+
+    @shop.on("order")
+    async def order(ctx: Context, order: Order) -> Order:
+        await ctx.clients.all.send("ordered", order)
+        return order
+
+    tea = Order(itemName="tea")
+    async with HubTester(UpstreamApp(shop)) as hub:
+        ann = await hub.connect("ann")
+
+        assert await ann.invoke("order", tea, result_type=Order) == tea
+        hub.sent.to_all("ordered", tea)
+        assert await ann.receive() == ("ordered", [{"itemName": "tea"}])

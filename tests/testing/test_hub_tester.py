@@ -2,12 +2,12 @@ import asyncio
 import contextlib
 import traceback
 from collections.abc import AsyncIterator
-from typing import Any, assert_type
+from typing import Annotated, Any, assert_type
 
 import pytest
 from fastapi import FastAPI
 
-from signalr_upstream import Context, Hub, HubError, UpstreamApp
+from signalr_upstream import Context, Depends, Hub, HubError, UpstreamApp
 from signalr_upstream.errors import ConfigurationError
 from signalr_upstream.testing import (
     HandlerFailedError,
@@ -98,7 +98,7 @@ async def test_claims_are_sealed_whatever_seals_them() -> None:
 
 async def test_dependencies_are_replaced_for_the_test() -> None:
     app = chat_app()
-    app.dependency_overrides[Store] = Store
+    app.dependency_overrides[Store] = Store  # nobody's
     kept = Store()
 
     async with HubTester(app, overrides={store: lambda: kept}) as hub:
@@ -106,6 +106,53 @@ async def test_dependencies_are_replaced_for_the_test() -> None:
 
     assert kept.kept == ["this"]
     assert app.dependency_overrides == {Store: Store}
+
+
+async def test_an_override_that_replaces_nothing_is_refused() -> None:
+    app = chat_app()
+    with pytest.raises(
+        ConfigurationError, match=r"nothing depends on Store, .*; dependencies are store, chat_app\."
+    ):
+        async with HubTester(app, overrides={Store: Store}):
+            raise AssertionError
+    with pytest.raises(ConfigurationError, match=r"depends on Store, .* dependencies are none"):
+        async with HubTester(UpstreamApp(Hub("chat")), overrides={Store: Store}):
+            raise AssertionError
+    assert app.dependency_overrides == {}
+
+
+async def test_an_override_is_a_function() -> None:
+    wrong: Any = {store: "memory"}
+    with pytest.raises(ConfigurationError, match=r"store is replaced by a function .* lambda: 'memory'"):
+        async with HubTester(chat_app(), overrides=wrong):
+            raise AssertionError
+
+
+async def test_dependencies_of_dependencies_are_replaced() -> None:
+    async def whole(kept: Annotated[Store, Depends(store)]) -> str:
+        return kept.kept[0]
+
+    chat = Hub("chat")
+    ask = Annotated[str, Depends(whole)]
+
+    @chat.on("ask")
+    async def first(answer: ask) -> str:
+        return answer
+
+    full = Store()
+    full.kept.append("this")
+    async with HubTester(UpstreamApp(chat), overrides={store: lambda: full}) as hub:
+        assert await hub.invoke("ask") == "this"
+
+
+async def test_it_is_used_inside_of_its_block() -> None:
+    hub = HubTester(chat_app())
+    with pytest.raises(RuntimeError, match=r"inside of `async with HubTester\(app\) as hub:`"):
+        await hub.invoke("others")
+    async with hub:
+        pass
+    with pytest.raises(RuntimeError, match="and only there"):
+        await hub.connect_via()
 
 
 async def test_clients_negotiate_with_the_app() -> None:
@@ -375,7 +422,7 @@ async def test_an_app_that_does_not_start_leaves_nothing_behind() -> None:
     async def lifespan(app: UpstreamApp) -> AsyncIterator[dict[str, str]]:
         yield {"database": await database()}
 
-    app = UpstreamApp(Hub("chat"), lifespan=lifespan)
+    app = chat_app(lifespan=lifespan)
     with pytest.raises(KeyError):
         async with HubTester(app, overrides={store: Store}):
             raise AssertionError

@@ -9,7 +9,7 @@ import inspect
 import itertools
 import logging
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar, assert_never
@@ -19,6 +19,7 @@ from msgspec import Raw
 from starlette.types import ASGIApp
 
 from ...errors import ConfigurationError, HubError, SignalRError
+from ...models import enc_hook_with
 from ...protocol.framing import BinarySplitter, TextSplitter
 from ...protocol.handshake import PROTOCOLS, encode_handshake_request, parse_handshake_response
 from ...protocol.messages import (
@@ -45,6 +46,9 @@ MAX_WAITING = 10_000
 
 NO_CLIENT_RESULT = "Client didn't provide a result."
 """What the official clients answer where the app waits for a result and no handler gives one."""
+
+_MODELS = enc_hook_with(None)
+"""Pydantic's models are arguments here as they are in the app."""
 
 _log = logging.getLogger("signalr_upstream.local")
 
@@ -167,7 +171,7 @@ class InProcessClient:
         """
         __tracebackhide__ = True
         with self._asking() as (invocation_id, answers):
-            self._say(Invocation(target, self._protocol.encode_values(arguments), invocation_id))
+            self._say(Invocation(target, self._encoded(arguments), invocation_id))
             answer = await self._next(answers, f"an answer to {target!r}", timeout)
             if isinstance(answer, StreamItem):
                 raise HubError(f"{target!r} answers with a stream: call it with stream()")
@@ -178,7 +182,7 @@ class InProcessClient:
 
         The service has read it when this returns; ``LocalService.settled`` waits for the app.
         """
-        self._say(Invocation(target, self._protocol.encode_values(arguments)))
+        self._say(Invocation(target, self._encoded(arguments)))
         await self._read(timeout)
 
     async def stream(
@@ -193,7 +197,7 @@ class InProcessClient:
             timeout: seconds for each item.
         """
         with self._asking() as (invocation_id, answers):
-            self._say(StreamInvocation(invocation_id, target, self._protocol.encode_values(arguments)))
+            self._say(StreamInvocation(invocation_id, target, self._encoded(arguments)))
             try:
                 while isinstance(
                     answer := await self._next(answers, f"an item of {target!r}", timeout), StreamItem
@@ -380,6 +384,9 @@ class InProcessClient:
         )
 
     # --- values ----------------------------------------------------------------------------------------------
+
+    def _encoded(self, arguments: Sequence[Any]) -> Raw:
+        return self._protocol.encode_values(arguments, enc_hook=_MODELS)
 
     def _value(self, raw: Raw) -> Any:
         return msgspec.msgpack.decode(raw) if self._protocol.binary else msgspec.json.decode(raw)

@@ -1,0 +1,44 @@
+"""A call that has to be refused."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from ..errors import HubError, SignalRError
+from ..local.socketless.in_process_socket import NotAdmittedError
+
+
+class Refusal:
+    """A block whose call has to be refused; see ``HubTester.refused``.
+
+    Attributes:
+        error: what was raised, when the block has ended.
+    """
+
+    error: SignalRError
+
+    def __init__(self, text: str, instead: Callable[[], str]) -> None:
+        self._text = text
+        self._instead = instead
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        __tracebackhide__ = True
+        if error is None:
+            raise AssertionError(f"nothing was refused, and {self._text!r} was expected{self._instead()}")
+        if not isinstance(error, HubError | NotAdmittedError):
+            return False
+        self.error = error
+        if self._text not in str(error):
+            lines = [
+                "the caller was refused with another text:",
+                f"  expected: {self._text!r}",
+                f"  told:     {str(error)!r}",
+                *getattr(error, "__notes__", ()),
+            ]
+            raise AssertionError("\n".join(lines)) from None
+        return True
