@@ -54,6 +54,7 @@ _USER_ID_CLAIMS = frozenset(
 # No header can carry these; half of a surrogate pair has no UTF-8 at all.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _CANDIDATE = re.compile(r"(?:^|,)[ \t]*su:[ \t]*([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)[ \t]*(?=,|\Z)")
+_RAW_NAME = re.compile(r"(?:^|, )([^\s,]+): ")
 
 #: What a seal packs: the JSON ``[user id or null, {name: [value, ...]}]``.
 _Sealed = tuple[str | None, dict[str, tuple[str, ...]]]
@@ -241,12 +242,16 @@ class Unsealer:
     Args:
         keys: access keys or seal keys, or a function that gives them, since they may change; with none at all
             there are never any claims.
+        trust_raw_claims: where a header has nothing like a seal, believe what it says; see ``Hub``.
 
     Raises:
         ValueError: a key counts as none.
     """
 
-    def __init__(self, keys: Sequence[str] | Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self, keys: Sequence[str] | Callable[[], Sequence[str]], *, trust_raw_claims: bool = False
+    ) -> None:
+        self._trusts_raw = trust_raw_claims
         self._ask = keys if callable(keys) else None
         self._given = () if callable(keys) else tuple(keys)
         self._keys = [_derive(key) for key in self._given]
@@ -269,6 +274,8 @@ class Unsealer:
         """
         self._follow_keys()
         candidates = set(_CANDIDATE.findall(claims_header))
+        if not candidates and self._trusts_raw:
+            return _raw_claims(claims_header)
         if len(candidates) > MAX_CANDIDATES:
             return Claims()
         opened = [found for text in candidates if (found := self._open(text)) and found[0] == user_id]
@@ -303,6 +310,15 @@ class Unsealer:
             if len(self._opened) > MAX_CACHED_SEALS:
                 self._opened.popitem(last=False)
         return opened
+
+
+def _raw_claims(claims_header: str) -> Claims:
+    """Read the service's list: a value goes on to the next ``, name: `` or to the end, so it may hold commas."""
+    found: dict[str, tuple[str, ...]] = {}
+    _, *parts = _RAW_NAME.split(claims_header)
+    for name, value in zip(parts[::2], parts[1::2], strict=True):
+        found[name] = (*found.get(name, ()), value)
+    return Claims(found)
 
 
 def _derive(key: str) -> bytes:

@@ -56,6 +56,10 @@ class Hub(Generic[C]):
         connection: name of the setting that holds this hub's connection string, as in Microsoft's bindings.
         client: a ``typing.Protocol`` with the methods that clients of this hub have. What ``clients`` selects then has
             these methods, here and in handlers, which annotate ``Context[ChatClient]``.
+        trust_raw_claims: ``ctx.claims``, and so ``role()``, are read from the service's own list where a token was not
+            made by our negotiate. That list is ``type: value`` joined with ``", "`` and unescaped: whoever may choose
+            one claim's value, or the user id, chooses all of them: a display name of ``Doe, role: admin`` makes an
+            administrator. Only for tokens of an issuer that lets no user put a comma into any value.
 
     Raises:
         InvalidNameError: a name that the service would not take.
@@ -63,16 +67,28 @@ class Hub(Generic[C]):
     """
 
     @overload
-    def __init__(self: "Hub[Target]", name: str, *, connection: str = ...) -> None: ...
+    def __init__(
+        self: "Hub[Target]", name: str, *, connection: str = ..., trust_raw_claims: bool = ...
+    ) -> None: ...
     @overload
-    def __init__(self, name: str, *, connection: str = ..., client: Callable[..., C]) -> None: ...
+    def __init__(
+        self, name: str, *, connection: str = ..., client: Callable[..., C], trust_raw_claims: bool = ...
+    ) -> None: ...
 
-    def __init__(self, name: str, *, connection: str = DEFAULT_SETTING, client: Any = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        connection: str = DEFAULT_SETTING,
+        client: Any = None,
+        trust_raw_claims: bool = False,
+    ) -> None:
         kinds_of(client)
         self.is_family = name.endswith("*")
         check_name("hub", name[:-1] if self.is_family else name)
         self.name = name
         self.connection = connection
+        self.trust_raw_claims = trust_raw_claims
         self.client: type | None = typing.get_origin(client) or client
         self.negotiator: Dependency | None = None
         self._handlers: dict[tuple[str, str], Handler] = {}

@@ -75,7 +75,7 @@ class Services:
         self._insecure = insecure
         self._parallel_invocations = parallel_invocations
         self._clients: dict[str, ServiceClient] = {}  # by setting, as the next
-        self._services: dict[str, Service] = {}
+        self._services: dict[tuple[str, bool], Service] = {}
 
     @property
     def connection(self) -> Connection:
@@ -124,17 +124,20 @@ class Services:
     def service_of(self, hub: Hub[Any] | None) -> Service:
         """What a call of this hub is checked with; None stands for a hub the app does not have."""
         hub = hub or self._hubs[0]
-        setting = self._setting_of(hub)
-        if setting not in self._services:
+        key = (self._setting_of(hub), hub.trust_raw_claims)
+        if key not in self._services:
             client = self.client_of(hub)
-            self._services[setting] = Service(
+            self._services[key] = Service(
                 verify=client.endpoints.verify_nothing if self._insecure else client.endpoints.verify,
                 prove=proof.verify if (proof := self._proof_by_token(client.endpoints)) else None,
-                unsealer=Unsealer([self.seal_key] if self.seal_key else lambda: client.endpoints.seal_keys),
+                unsealer=Unsealer(
+                    [self.seal_key] if self.seal_key else lambda: client.endpoints.seal_keys,
+                    trust_raw_claims=hub.trust_raw_claims,
+                ),
                 hub_client=lambda name, origin: client.hub(name, origin=origin.url if origin else ""),
                 parallel_invocations=self._parallel_invocations,
             )
-        return self._services[setting]
+        return self._services[key]
 
     def require_proof(self, hub: Hub[Any]) -> None:
         """Check that calls of this hub can be told from anybody's.

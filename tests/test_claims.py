@@ -508,3 +508,47 @@ def test_seals_follow_keys_that_change() -> None:
     keys[:] = [SECOND_KEY]
 
     assert unsealer.unseal(header, "ann") == {}
+
+
+# --- tokens of others ---
+
+
+@pytest.mark.parametrize(
+    ("header", "claims"),
+    [
+        ("", {}),
+        ("nothing", {}),
+        ("role: admin", {"role": ("admin",)}),
+        ("role: admin, role: user, name: Ann", {"role": ("admin", "user"), "name": ("Ann",)}),
+        ("name: Doe, Jane, role: user", {"name": ("Doe, Jane",), "role": ("user",)}),
+        ("name: a: b, empty: ", {"name": ("a: b",), "empty": ("",)}),
+        (
+            "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier: ann",
+            {"http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier": ("ann",)},
+        ),
+        # The attack that the docstring of Hub shows: it is why nobody gets this without asking.
+        ("name: Doe, role: admin", {"name": ("Doe",), "role": ("admin",)}),
+    ],
+)
+def test_raw_claims_are_believed_where_that_is_asked_for(
+    header: str, claims: dict[str, tuple[str, ...]]
+) -> None:
+    assert Unsealer([KEY], trust_raw_claims=True).unseal(header, "ann") == claims
+    assert Unsealer([KEY]).unseal(header, "ann") == {}
+
+
+def test_a_seal_or_what_looks_like_one_is_never_read_as_raw_claims() -> None:
+    trusting = Unsealer([KEY], trust_raw_claims=True)
+    issued = access_of(Identity("ann", claims={"name": "Doe, role: admin"}))
+
+    assert trusting.unseal(claims_header(issued), "ann") == {"name": ("Doe, role: admin",)}
+    assert trusting.unseal(claims_header(issued), "bob") == {}
+    assert trusting.unseal(f"role: admin, {SEAL_CLAIM}: {FORGED_SEAL}", "ann") == {}
+
+
+def test_absurdly_many_raw_claims_are_read_in_no_time() -> None:
+    trusting = Unsealer([KEY], trust_raw_claims=True)
+
+    assert len(trusting.unseal(", ".join(f"{number}: x" for number in range(50_000)), "ann")) == 50_000
+    assert trusting.unseal(":" * 200_000, "ann") == {}
+    assert trusting.unseal(", " * 100_000, "ann") == {}

@@ -276,3 +276,19 @@ async def test_a_service_that_refuses_is_an_error_of_the_handler_and_shows_no_to
     token = service.requests[0].headers["authorization"].removeprefix("Bearer ")
     assert token not in caplog.text
     assert secret not in caplog.text
+
+
+async def test_a_hub_may_trust_the_services_list_of_claims_and_its_neighbours_do_not() -> None:
+    trusting, careful = Hub("chat", trust_raw_claims=True), Hub("other")
+    seen: dict[str, dict[str, tuple[str, ...]]] = {}
+    for hub in (trusting, careful):
+
+        @hub.on("rule", require=role("admin"))
+        async def rule(ctx: Context) -> None:
+            seen[ctx.hub] = dict(ctx.claims)
+
+    app = UpstreamApp(trusting, careful, connection_string=CONNECTION_STRING)
+    for name in ("chat", "other"):
+        await invoke(app, "rule", hub=name, claims="name: Doe, Jane, role: admin")
+
+    assert seen == {"chat": {"name": ("Doe, Jane",), "role": ("admin",)}}
