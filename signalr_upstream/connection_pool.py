@@ -61,7 +61,7 @@ class ConnectionPool:
     """Connections to ``origin`` in the running loop.
 
     Args:
-        idle_expiry: seconds.
+        idle_expiry: seconds. After a request that took longer than that, too, its connection is not used again.
         max_answer, takes_encoded: see ``HttpConnection``.
     """
 
@@ -155,7 +155,8 @@ class ConnectionPool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            fresh = now < connection.idle_since + self._idle_expiry
+            # The peer counts from its answer, which a busy loop may have read much later.
+            fresh = now < connection.asked_at + self._idle_expiry
             if fresh and connection.is_usable(now) and not connection.is_stale():
                 return connection
             connection.close()

@@ -34,6 +34,7 @@ class HttpConnection(asyncio.Protocol):
 
     Attributes:
         address: of the peer, as it was resolved; "" before it is known.
+        asked_at: loop time of the last request; of its making, before the first.
         idle_since: loop time of the last answer.
         deadline: loop time by which the running request has to be answered.
         retired: it is not to be used again.
@@ -52,7 +53,7 @@ class HttpConnection(asyncio.Protocol):
         self._expires = expires
         self._waiting: asyncio.Future[Answer] | None = None
         self._is_head = False
-        self.idle_since = self._loop.time()
+        self.asked_at = self.idle_since = self._loop.time()
         self._transport: asyncio.Transport
         self._poll: select.poll | None = None
         self.address = ""
@@ -94,6 +95,7 @@ class HttpConnection(asyncio.Protocol):
         self._is_head = is_head
         self._interim = 0
         self.deadline = deadline
+        self.asked_at = self._loop.time()
         self._waiting = waiting = self._loop.create_future()
         transport.write(data)
         if transport.is_closing():  # the first attempt to write has failed

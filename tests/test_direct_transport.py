@@ -188,6 +188,26 @@ async def test_a_connection_that_nobody_uses_is_closed(monkeypatch: pytest.Monke
         await pool.aclose()
 
 
+async def test_a_connection_whose_answer_was_read_late_is_not_used_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    real, late = loop.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: real() + late)
+
+    async def answer_late(connection: Connection) -> None:
+        nonlocal late
+        late = 20.0
+        await connection.write(ACCEPTED)
+
+    async with misbehaving(answer_late) as server:
+        pool = pool_of(server)
+        for _ in range(2):
+            await pool.request(REQUEST, is_head=False, timeout=60.0)
+        assert server.connections == 2
+        await pool.aclose()
+
+
 async def test_a_connection_is_used_no_longer_than_its_age() -> None:
     async with misbehaving(answer()) as server:
         pool = pool_of(server, max_age=0.0)

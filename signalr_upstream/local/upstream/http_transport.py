@@ -15,13 +15,13 @@ from ...direct_transport import default_context
 from ...errors import ConnectError, DeliveryUnknown
 from ...protocol.upstream import MAX_ANSWER
 
-MAX_CONNECTIONS = 2_000
+MAX_CONNECTIONS = 1_000
 """To one origin; more calls at a time than that wait. Servers let some 2,000 wait to be accepted, and who comes on top
 of them is not answered for a second or more."""
 
 KEEP_ALIVE = 1.0
-"""Seconds without a request after which a connection is not used again: less than any server keeps one, since a POST
-that meets its end is not sent again."""
+"""Seconds since its last request after which a connection is not used again: less than any server keeps one, since a
+POST that meets its end is not sent again."""
 
 _Address = tuple[str, str, int]
 
