@@ -18,7 +18,7 @@ from signalr_upstream.local import LocalService
 from ..support import KEY, OTHER_KEY, call_headers, detail, invocation, path_of
 from .conftest import Connect
 from .people import Person
-from .processes import HERE, Process, Server, free_port, wait_until
+from .processes import HERE, PATIENCE, Process, Server, free_port, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -36,8 +36,14 @@ SECTIONS = {
 SERVERS: dict[tuple[str, bool], tuple[str, str]] = {
     ("uvicorn", True): ("uvicorn --lifespan on --log-level warning --port {port} shown:app", "runs"),
     ("uvicorn", False): ("uvicorn --lifespan off --log-level warning --port {port} shown:app", "runs"),
-    ("hypercorn", True): ("hypercorn --workers 0 --bind 127.0.0.1:{port} shown:app", "runs"),
-    ("hypercorn", False): ("hypercorn --workers 0 --bind 127.0.0.1:{port} shown:app", "raises"),
+    ("hypercorn", True): (
+        "hypercorn --config mounting/hypercorn.toml --workers 0 --bind 127.0.0.1:{port} shown:app",
+        "runs",
+    ),
+    ("hypercorn", False): (
+        "hypercorn --config mounting/hypercorn.toml --workers 0 --bind 127.0.0.1:{port} shown:app",
+        "raises",
+    ),
     ("granian", True): ("granian --interface asgi --port {port} mounting/shown:app", "runs"),
     ("granian", False): ("granian --interface asginl --port {port} mounting/shown:app", "runs"),
 }
@@ -132,3 +138,27 @@ async def test_a_mounted_app_refuses_strangers_and_leaves_other_paths_alone(
         assert (await client.get("/nowhere")).status_code == 404
         if section == "Beside Django":
             assert (await client.get("/page")).text == "a page of Django"
+
+
+async def test_the_largest_headers_are_taken_in_pieces(servers: dict[str, MountedServer]) -> None:
+    server = servers["Alone"]
+    body = invocation("called")
+    headers = call_headers("called", claims="c" * 5000, query="?" + "q" * 12_000) | {
+        "Host": "localhost",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+    }
+    lines = [f"POST {path_of(headers)} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    head = "\r\n".join([*lines, "", ""]).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+    answer = asyncio.create_task(reader.readline())
+
+    writer.write(head[:-200])
+    # Who takes less refuses what is there, before the head is complete.
+    assert not (await asyncio.wait([answer], timeout=0.3))[0]
+    writer.write(head[-200:] + body)
+
+    async with asyncio.timeout(PATIENCE):
+        assert (await answer).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+    await writer.wait_closed()
