@@ -28,7 +28,7 @@ from .faults import Faults, pause
 from .inspector.routes import INSPECTOR_PATH, Inspector, is_inspector_path
 from .records.fixture import lines_of, write_lines
 from .records.journal import Journal, RestCall, UpstreamCall
-from .records.recording import record
+from .records.recording import record, target
 from .rest.api import RestEndpoint
 from .rest.signing_keys import SigningKeys
 from .socketless.hosted_app import HostedApp, templates_for
@@ -243,13 +243,14 @@ class LocalService:
 
     @property
     def _name(self) -> str:
-        if is_loopback(self._host):
+        if is_loopback(self._host) or self._host in WILDCARDS:  # browsers do not connect to 0.0.0.0
             return "localhost"
         return f"[{self._host}]" if ":" in self._host else self._host
 
-    def hub(self, name: str) -> Hub[ClientConnection]:
-        """The connections of a hub, by its name in any case."""
-        return self._hubs.setdefault(name.lower(), Hub())
+    def hub(self, name: str, *, new: bool = True) -> Hub[ClientConnection]:
+        """The connections of a hub, by its name in any case; a ``new`` one is remembered from now on."""
+        name = name.lower()
+        return self._hubs.setdefault(name, Hub()) if new else self._hubs.get(name) or Hub()
 
     @property
     def transport(self) -> Transport | None:
@@ -343,6 +344,7 @@ class LocalService:
             self._admission.check_host(headers.get("host"))
             self._admission.check_origin(origin)
         except Refused as error:
+            self.journal.refused(error.status_code, scope.get("method", "GET"), target(scope), str(error))
             await send_refusal(error, scope, receive, send)
             return
         if scope["type"] == "http" and origin is not None:

@@ -133,6 +133,25 @@ def test_the_console_shows_results_errors_and_messages(inspected: Inspected, win
     window.see("log", "Console output", "disconnected")
 
 
+def test_a_page_that_is_loaded_again_finds_the_clients_of_the_console(
+    browser: Browser, inspected: Inspected
+) -> None:
+    before = browser.open(inspected.inspector)
+    connect_by_hand(before, "tests_reloaded", "kept")
+    invoke(before, "tellAll", '["earlier"]')
+    before.see("log", "Console output", "told")
+    before.do("close")
+
+    after = browser.open(inspected.inspector)
+    view(after, "Console")
+    after.see("log", "Console output", "told")
+    invoke(after, "echo", '["still there"]')
+    after.see("log", "Console output", '["still there"]')
+    after.do("click", "button", "Disconnect")
+    after.see("log", "Console output", "disconnected")
+    after.do("close")
+
+
 def test_faults_are_switched_on_and_off(inspected: Inspected, window: Window, connect: Connect) -> None:
     client = connect("node-json", f"{inspected.app}/tests_faults?user=bob")
     view(window, "Faults")

@@ -148,6 +148,7 @@ def test_no_secret_is_in_a_repr() -> None:
     [
         ("127.0.0.1", "http://localhost:1"),
         ("192.0.2.7", "http://192.0.2.7:1"),
+        ("0.0.0.0", "http://localhost:1"),
         ("2001:db8::1", "http://[2001:db8::1]:1"),
     ],
 )

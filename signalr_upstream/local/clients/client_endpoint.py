@@ -7,7 +7,7 @@ needs a good token again.
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from ..clock import Clock
 from ..connections import Hub
 from ..faults import Faults
 from ..records.journal import Client, Journal
+from ..records.recording import target
 from ..request_body import read_body
 from ..upstream.delivery import Caller, Upstream
 from .client_connection import ClientConnection
@@ -136,8 +137,14 @@ class ClientEndpoint:
             else:
                 response = await self._message(Request(scope, receive), guest)
         except SignalRError as error:
-            response = plain_refusal(error)
+            response = self._refuse(scope, error)
         await response(scope, receive, send)
+
+    def _refuse(
+        self, scope: Scope, error: SignalRError, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        self._journal.refused(error.status_code, scope.get("method", "GET"), target(scope), str(error))
+        return plain_refusal(error, headers)
 
     def _admit(self, request: HTTPConnection, *, from_query: bool) -> "_Guest":
         if self._ending:  # clients that were sent away reconnect at once
@@ -207,7 +214,7 @@ class ClientEndpoint:
                 try:
                     return await self._poll(guest, request.receive)
                 except SignalRError as error:
-                    return plain_refusal(error, NO_CACHE)
+                    return self._refuse(request.scope, error, NO_CACHE)
             case "POST":
                 return await self._post(request, _required_id(guest.query))
             case "DELETE":

@@ -9,7 +9,7 @@ from ...errors import InvalidMessageError
 from ..socketless.in_process_client import InProcessClient
 
 MAX_CLIENTS = 20
-"""Clients at a time: they live until they are disconnected, or until nobody looks at the inspector any more."""
+"""Clients at a time: they live until they are disconnected, or until nobody has looked at the inspector for a while."""
 
 PATIENCE = 300.0
 """Seconds for the app to answer: somebody may be looking at it in a debugger."""

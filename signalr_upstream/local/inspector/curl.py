@@ -12,15 +12,21 @@ _NOT_SENT = frozenset(("host", "content-length", "connection", "accept-encoding"
 """What curl writes by itself."""
 
 
-def curl_line(call: UpstreamCall) -> str | None:
-    """The command that makes ``call`` again; None where that cannot be: the app is in this process, and has no
-    address, or the body was not kept whole.
+def why_no_curl_line(call: UpstreamCall) -> str | None:
+    """Why no command can make ``call`` again; None where one can."""
+    if call.request.url.startswith(f"{IN_PROCESS}/"):
+        return "The app runs in the service's process: it has no address for a shell."
+    if not call.whole:
+        return "The body is too long: only its start was kept."
+    return None
+
+
+def curl_line(call: UpstreamCall) -> str:
+    """The command that makes ``call`` again, where ``why_no_curl_line`` knows no reason against it.
 
     The access key comes from the variable ``ACCESS_KEY`` of the shell.
     """
     request = call.request
-    if not call.whole or call.request.url.startswith(f"{IN_PROCESS}/"):
-        return None
     sign = (
         f'printf %s {quoted(call.connection_id)} | openssl dgst -sha256 -hmac "$ACCESS_KEY" -r | cut -c1-64'
     )

@@ -12,7 +12,7 @@ from ...protocol import upstream as wire
 from ...protocol.rest_decoding import decode_message
 from ..records.journal import Answer, Frame, Journal, Request, RestCall, UpstreamCall
 from ..records.redaction import hide_headers, hide_tokens, hide_url
-from .curl import curl_line
+from .curl import curl_line, why_no_curl_line
 from .decoded import Message, body_texts, message_of, messages_in
 
 MAX_ROWS = 500
@@ -29,7 +29,7 @@ class Row(Struct, frozen=True):
 
     Attributes:
         key: the entry's number, and behind a dot which message of it, where it is not the first.
-        kind: ``opened``, ``received``, ``sent``, ``closed`` of a client; ``upstream``; ``rest``.
+        kind: ``opened``, ``received``, ``sent``, ``closed``, ``refused`` of a client; ``upstream``; ``rest``.
         type: of the message, ``Invocation`` and so on.
         name: target, event, or method and path.
         state: the status; ``…`` while a call runs, ``failed`` where no answer came.
@@ -63,7 +63,8 @@ class Details(Struct, frozen=True):
 
     Attributes:
         facts: names and values, for the head.
-        curl: a line for a shell, for calls to the app that were kept whole.
+        curl: a line for a shell, for calls to the app.
+        no_curl: why there is none.
         replay: whether the call can be made again.
     """
 
@@ -73,6 +74,7 @@ class Details(Struct, frozen=True):
     facts: list[tuple[str, str]]
     sections: list[Section]
     curl: str | None = None
+    no_curl: str | None = None
     replay: bool = False
 
 
@@ -127,6 +129,23 @@ def details_of(journal: Journal, entry: Entry) -> Details:
 
 def _frame_rows(journal: Journal, frame: Frame) -> list[Row]:
     user = _user(journal, frame.connection_id)
+    if frame.kind == "refused":
+        status, method, url, reason = _refusal(frame)
+        path = url.partition("?")[0]
+        return [
+            Row(
+                key=str(frame.number),
+                time=frame.time,
+                kind=frame.kind,
+                connection="",
+                user="",
+                type=method,
+                name=f"{method} {path}"[:MAX_TEXT],
+                text=reason[:MAX_TEXT],
+                state=status,
+                failed=True,
+            )
+        ]
     if frame.kind in ("opened", "closed"):
         text = hide_tokens(frame.data.decode("utf-8", "replace"))
         return [
@@ -152,11 +171,16 @@ def _frame_details(journal: Journal, frame: Frame) -> Details:
     titles = {
         "opened": "A client opened a transport",
         "closed": "A client's transport ended",
+        "refused": "A request was not let in",
         "received": "From the client",
         "sent": "To the client",
     }
-    facts = _client_facts(journal, frame.connection_id)
     sections: list[Section] = []
+    if frame.kind == "refused":
+        names = ("Answer", "Method", "URL", "Reason")
+        facts = list(zip(names, _refusal(frame), strict=True))
+        return Details(frame.number, titles[frame.kind], "", facts, sections)
+    facts = _client_facts(journal, frame.connection_id)
     if frame.kind in ("opened", "closed"):
         if frame.data:
             facts.append(
@@ -169,6 +193,12 @@ def _frame_details(journal: Journal, frame: Frame) -> Details:
             for message in islice(messages_in(frame.data, binary=frame.binary), MAX_ROWS)
         ]
     return Details(frame.number, titles[frame.kind], frame.connection_id, facts, sections)
+
+
+def _refusal(frame: Frame) -> tuple[str, str, str, str]:
+    """Status, method, URL and reason, without secrets."""
+    status, method, url, reason = frame.data.decode("utf-8", "replace").split(" ", 3)
+    return status, method, hide_url(url), hide_tokens(reason)
 
 
 def _message_title(message: Message) -> str:
@@ -204,6 +234,7 @@ def _upstream_row(journal: Journal, call: UpstreamCall) -> Row:
 
 def _upstream_details(journal: Journal, call: UpstreamCall) -> Details:
     status = call.answer.status if call.answer else None
+    no_curl = why_no_curl_line(call)
     facts = [
         ("Hub", call.hub),
         ("Category", call.category),
@@ -218,7 +249,8 @@ def _upstream_details(journal: Journal, call: UpstreamCall) -> Details:
         connection=call.connection_id,
         facts=facts,
         sections=_exchange(call.request, call.answer),
-        curl=curl_line(call),
+        curl=None if no_curl else curl_line(call),
+        no_curl=no_curl,
         replay=call.whole,
     )
 

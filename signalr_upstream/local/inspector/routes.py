@@ -24,6 +24,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ...connection_string import is_loopback
 from ...errors import SignalRError
+from ..clock import Timer
 from ..faults import Faults, FaultSettings
 from ..records.journal import Journal, UpstreamCall
 from ..upstream.delivery import Upstream
@@ -38,6 +39,9 @@ BATCH = 0.1
 
 HEARTBEAT = 10.0
 """Seconds without news after which a blank line is sent, so that a page that has gone is noticed."""
+
+ABSENCE = 30.0
+"""Seconds without a page after which the console's clients leave: a page that is loaded again finds them."""
 
 _PAGE = {
     INSPECTOR_PATH: ("inspector.html", "text/html"),
@@ -99,6 +103,7 @@ class Inspector:
         self._upstream = upstream
         self._console = Console(connect)
         self._viewers = 0
+        self._absence: Timer | None = None  # runs while there is no viewer
         self._ended = False
         self._tasks: set[asyncio.Task[None]] = set()
         api = f"{INSPECTOR_PATH}/api"
@@ -129,6 +134,7 @@ class Inspector:
     async def aclose(self) -> None:
         """End the streams, and the console's clients."""
         self._ended = True
+        self._end_absence()
         self._journal.wake()
         await self._console.aclose()
         await asyncio.gather(*self._tasks)
@@ -146,6 +152,7 @@ class Inspector:
     async def _news(self) -> AsyncIterator[bytes]:
         number, before = 0, b""
         self._viewers += 1
+        self._end_absence()
         try:
             with self._journal.watch() as changed:
                 while not self._ended:
@@ -161,10 +168,20 @@ class Inspector:
                     await asyncio.sleep(BATCH)
         finally:
             self._viewers -= 1
-            if not self._viewers and not self._ended:  # nobody is left who could disconnect them
-                task = asyncio.create_task(self._console.aclose())
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            if not self._viewers and not self._ended:
+                clock = self._journal.clock
+                self._absence = clock.call_at(clock.time() + ABSENCE, self._empty_console)
+
+    def _end_absence(self) -> None:
+        if self._absence is not None:
+            self._absence.cancel()
+            self._absence = None
+
+    def _empty_console(self) -> None:
+        """Nobody is left who could disconnect its clients."""
+        task = asyncio.create_task(self._console.aclose())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _state(self) -> Any:
         return state_of(
@@ -299,7 +316,9 @@ def _stranger(scope: Scope) -> str | None:
     address = scope["client"][0] if scope.get("client") else ""
     host = headers.get("host", "")
     if not is_loopback(address):
-        return "The inspector answers requests from this machine only."
+        return (
+            "The inspector answers requests from this machine only; the host of a container is another one."
+        )
     if not is_loopback(host if host.endswith("]") else host.rpartition(":")[0] or host):
         return "The Host header does not name this machine: use http://localhost."
     origin = headers.get("origin")

@@ -35,18 +35,22 @@ MAX_BYTES = 16 * 1024 * 1024
 MAX_KEPT = 64 * 1024
 """Bytes kept of one frame or one body; of longer ones the start is kept."""
 
-FrameKind = Literal["opened", "received", "sent", "closed"]
+MAX_URL = 2_000
+"""Characters kept of the URL of a request that was refused."""
+
+FrameKind = Literal["opened", "received", "sent", "closed", "refused"]
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class Frame(Struct, frozen=True, gc=False):
-    """One transport message between a client and the service, or the opening and end of the transport.
+    """One transport message between a client and the service, the opening or end of the transport, or a request that
+    was refused.
 
     Attributes:
         number: grows with every entry of the journal, whatever its kind.
         time: Unix seconds.
         data: as received or sent, at most ``MAX_KEPT`` bytes of it; of ``opened`` the transport, of ``closed``
-            the reason, if there is one.
+            the reason, if there is one; of ``refused`` status, method, URL and reason with a space between.
         size: bytes there were.
     """
 
@@ -316,6 +320,10 @@ class Journal:
         client.since = self.clock.time()
         self._clients[client.connection_id] = client
         self._frame("opened", client.connection_id, client.transport.encode(), binary=False)
+
+    def refused(self, status: int, method: str, url: str, reason: str) -> None:
+        """A request, of a client or of a stranger, was answered with an error before anything came of it."""
+        self._frame("refused", "", f"{status} {method} {url[:MAX_URL]} {reason}".encode(), binary=False)
 
     def received(self, connection_id: str, data: bytes, *, binary: bool) -> None:
         """A client has sent ``data``."""

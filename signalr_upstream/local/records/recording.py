@@ -1,6 +1,7 @@
 """Note an HTTP exchange in the journal as it passes through: what was asked, and what was answered."""
 
 from collections.abc import Awaitable, Callable
+from urllib.parse import quote
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -37,7 +38,7 @@ async def record(journal: Journal, scope: Scope, receive: Receive, send: Send, s
             answer = journal.answer(head["status"], list(head["headers"]), bytes(answered))
         journal.rest_called(
             RestCall(
-                request=journal.request(scope["method"], _target(scope), scope["headers"], bytes(asked)),
+                request=journal.request(scope["method"], target(scope), scope["headers"], bytes(asked)),
                 answer=answer,
                 start=start,
                 seconds=journal.clock.time() - start,
@@ -46,8 +47,9 @@ async def record(journal: Journal, scope: Scope, receive: Receive, send: Send, s
         )
 
 
-def _target(scope: Scope) -> str:
-    target: bytes = scope["raw_path"]
+def target(scope: Scope) -> str:
+    """Path and query of a request, as they were sent; it may hold secrets."""
+    sent: bytes = scope.get("raw_path") or quote(scope["path"]).encode()  # ASGI leaves it to the server
     if scope["query_string"]:
-        target += b"?" + scope["query_string"]
-    return target.decode("latin-1")
+        sent += b"?" + scope["query_string"]
+    return sent.decode("latin-1")

@@ -8,7 +8,7 @@ import pytest
 
 from signalr_upstream.auth import verify_signature
 from signalr_upstream.local.clock import ManualClock
-from signalr_upstream.local.inspector.curl import curl_line, quoted
+from signalr_upstream.local.inspector.curl import curl_line, quoted, why_no_curl_line
 from signalr_upstream.local.records.journal import Journal, UpstreamCall
 
 KEY = "k" * 44
@@ -87,8 +87,14 @@ def test_secrets_are_left_for_the_person_to_put_in() -> None:
 
 
 def test_there_is_no_line_where_nothing_could_be_called() -> None:
-    assert curl_line(call(b"x" * 11, max_kept=10)) is None
-    assert curl_line(call(b"{}", url="http://app.localhost/chat/messages/echo")) is None
+    cut = why_no_curl_line(call(b"x" * 11, max_kept=10))
+    inside = why_no_curl_line(call(b"{}", url="http://app.localhost/chat/messages/echo"))
+
+    assert cut is not None
+    assert "only its start" in cut
+    assert inside is not None
+    assert "no address" in inside
+    assert why_no_curl_line(call(b"{}")) is None
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from starlette.types import Message, Scope
 
 import signalr_upstream.local
 from signalr_upstream import Context, Hub, HubError, UpstreamApp
-from signalr_upstream.local import LocalService
+from signalr_upstream.local import LocalService, ManualClock, NotAdmittedError
 from signalr_upstream.local.inspector import console as console_module
 from signalr_upstream.local.inspector import inspector_state as state_module
 from signalr_upstream.local.inspector import routes as inspector_module
@@ -191,7 +191,8 @@ async def test_other_machines_are_refused_whatever_the_service_listens_on(addres
         "/inspector/api/entries/1"
     )
 
-    assert (answer.status_code, "this machine only" in answer.text) == (403, True)
+    assert answer.status_code == 403
+    assert "from this machine only; the host of a container is another one" in answer.text
     assert (await http(service, address="::1").get("/inspector")).status_code == 200
 
 
@@ -446,7 +447,8 @@ async def test_details_have_all_of_an_entry_and_no_secret(service: LocalService)
     assert json.loads(upstream["sections"][3]["text"])["result"] == 42
     assert ["X-ASRS-Signature", "[hidden]"] in upstream["sections"][0]["headers"]
     assert upstream["replay"]
-    assert upstream["curl"] is None  # the app is in this process
+    assert upstream["curl"] is None
+    assert "in the service's process" in upstream["no_curl"]
     rest = next(entry for entry in details if entry["title"].startswith("REST call: POST"))
     assert json.loads(rest["sections"][1]["text"]) == {"target": "doubled", "arguments": [21]}
     assert not rest["replay"]
@@ -674,17 +676,28 @@ async def test_the_console_has_a_limit(service: LocalService, monkeypatch: pytes
     assert await connect(service)
 
 
-async def test_the_clients_of_the_console_leave_when_nobody_looks_any_more(service: LocalService) -> None:
-    async with following(service) as first:
-        await first.until("state")
-        async with following(service) as second:
-            await second.until("state")
-            await connect(service)
-        still = len(service.hub("chat").everybody())
-    await asyncio.gather(*service._inspector._tasks)
+async def test_the_clients_of_the_console_outlive_a_reload_and_leave_when_nobody_looks_any_more() -> None:
+    clock = ManualClock()
+    async with LocalService(make_app(), keys=[KEY], port=None, clock=clock) as service:
+        async with following(service) as first:
+            await first.until("state")
+            async with following(service) as second:
+                await second.until("state")
+                connection = await connect(service)
+            clock.advance(inspector_module.ABSENCE)
+            while_watched = len(service.hub("chat").everybody())
+        clock.advance(inspector_module.ABSENCE - 1)
+        async with following(service) as reloaded:
+            consoles = [
+                view["id"] for view in (await reloaded.until("state"))["connections"] if view["console"]
+            ]
+            clock.advance(inspector_module.ABSENCE)
+            after_a_reload = len(service.hub("chat").everybody())
+        clock.advance(inspector_module.ABSENCE)
+        await asyncio.gather(*service._inspector._tasks)
+        in_the_end = service.hub("chat").everybody()
 
-    assert still == 1
-    assert service.hub("chat").everybody() == []
+    assert (while_watched, consoles, after_a_reload, in_the_end) == (1, [connection], 1, [])
 
 
 async def test_the_end_of_the_service_ends_streams_and_console() -> None:
@@ -696,3 +709,31 @@ async def test_the_end_of_the_service_ends_streams_and_console() -> None:
 
     await news.task
     assert service.hub("chat").everybody() == []
+
+
+async def test_clients_that_are_not_let_in_are_told_of(service: LocalService) -> None:
+    secret = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjF9.c2lnbmF0dXJl"
+    async with http(service) as client:
+        await client.post("/client/negotiate?hub=chat")
+        await client.get(
+            f"/client/?hub=chat&id=a-token&access_token={secret}", headers={"Accept": "text/event-stream"}
+        )
+        await client.post("/client/negotiate?hub=chat", headers={"Origin": "https://elsewhere.example"})
+    service.faults.client_status = 429
+    with pytest.raises(NotAdmittedError):
+        await service.connect("chat")
+
+    async with following(service) as news:
+        rows = [row for row in await news.until("rows") if row["kind"] == "refused"]
+    details = [await call(service, "GET", f"entries/{row['key']}") for row in rows]
+
+    assert [(row["name"], row["state"], row["failed"]) for row in rows] == [
+        ("POST /client/negotiate", "401", True),
+        ("GET /client/", "401", True),
+        ("POST /client/negotiate", "403", True),
+        ("POST /client/negotiate", "429", True),
+    ]
+    assert rows[0]["text"] == "There is no bearer token."
+    assert details[1]["title"] == "A request was not let in"
+    assert dict(details[1]["facts"])["URL"] == "/client/?hub=chat&id=[hidden]&access_token=[hidden]"
+    assert secret not in json.dumps([rows, details])

@@ -11,6 +11,7 @@ const KINDS = {
   sent: { label: "→ client", group: "frames", spoken: "to client" },
   opened: { label: "opened", group: "frames", spoken: "opened" },
   closed: { label: "closed", group: "frames", spoken: "closed" },
+  refused: { label: "refused", group: "frames", spoken: "client refused" },
   upstream: { label: "→ app", group: "upstream", spoken: "to app" },
   rest: { label: "REST", group: "rest", spoken: "REST" },
 };
@@ -205,6 +206,7 @@ function parts(entry) {
       button("Copy", (event) => copy(event.target, entry.curl))),
       element("p", { class: "hint" }, "Signed with the access key in $ACCESS_KEY: it is in the connection string."), curl);
   }
+  if (entry.no_curl) sections.push(element("h3", {}, "For a shell"), element("p", { class: "hint" }, entry.no_curl));
   return [facts(entry.facts, { class: "facts" }), actions, ...sections].filter(Boolean);
 }
 
