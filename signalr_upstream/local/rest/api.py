@@ -8,6 +8,7 @@ Spec: https://learn.microsoft.com/azure/azure-signalr/signalr-reference-data-pla
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -48,11 +49,17 @@ _EMULATOR_STATUS: Mapping[Operation, int] = {
 }
 
 
+class Hubs(Protocol):
+    """``LocalService.hub``."""
+
+    def __call__(self, name: str, *, new: bool) -> Hub[ClientConnection]: ...
+
+
 class RestEndpoint:
     """Everything below ``/api/``.
 
     Args:
-        hubs: finds a hub's connections by its name in lower case.
+        hubs: finds a hub's connections by its name.
         lenient: answer as Microsoft's emulator does.
         clock: the service's.
     """
@@ -62,7 +69,7 @@ class RestEndpoint:
         *,
         admission: Admission,
         keys: SigningKeys,
-        hubs: Callable[[str], Hub[ClientConnection]],
+        hubs: Hubs,
         lenient: bool,
         clock: Clock,
     ) -> None:
@@ -96,7 +103,8 @@ class RestEndpoint:
         call = Call(
             operation=match.operation,
             values=match.values,
-            hub=self._hubs(hub_name),
+            # Only this puts something into a hub; whatever else is asked of an unknown one leaves nothing behind.
+            hub=self._hubs(hub_name, new=match.operation == api.ADD_USER_TO_GROUP),
             hub_name=hub_name,
             query=query,
             headers=request.headers,

@@ -444,3 +444,24 @@ async def test_a_caller_that_hangs_up_while_it_sends_is_no_error(service: LocalS
     await service.asgi(scope, receive, send)
 
     assert sent == []
+
+
+async def test_a_call_about_an_unknown_hub_leaves_nothing_behind(service: LocalService) -> None:
+    for number in range(3):
+        path = f"/api/hubs/nobody{number}"
+        await call(service, "POST", f"{path}/:send", b'{"target":"t","arguments":[]}')
+        await call(service, "PUT", f"{path}/groups/g/connections/c")
+        await call(service, "DELETE", f"{path}/users/ann/groups")
+        await call(service, "HEAD", f"{path}/groups/g")
+    before = hubs_of(service)
+    await call(service, "PUT", "/api/hubs/Kept/users/ann/groups/g")
+
+    assert before == []
+    assert hubs_of(service) == ["kept"]
+    assert (await call(service, "HEAD", "/api/hubs/kept/users/ann/groups/g")).status_code == 200
+
+
+def hubs_of(service: LocalService) -> list[str]:
+    """The hubs that the inspector tells of."""
+    hubs: list[str] = service._inspector._state().hubs
+    return hubs
