@@ -224,6 +224,7 @@ async def test_claims_are_those_of_each_call_and_not_of_the_connection() -> None
 async def test_no_answer_and_no_log_tells_a_secret_whatever_goes_wrong(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.WARNING, "httpx")  # the test's own end
     caplog.set_level(logging.DEBUG)
 
     async def go(ctx: Context, kind: str) -> Any:

@@ -143,8 +143,8 @@ async def test_a_negotiated_id_opens_one_connection(service: LocalService, versi
 async def test_a_browser_brings_its_token_in_the_query(
     service: LocalService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.INFO, "websockets.client")  # the test's own end
+    caplog.set_level(logging.DEBUG)
     value = token(service)
     url = f"ws://127.0.0.1:{service.port}/client?hub=chat&access_token={value}"
 
