@@ -6,6 +6,7 @@ provider (@cdktf/provider-azurerm 14).
 """
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UpstreamApp:
     monkeypatch.setenv("CORS_ORIGINS", "https://page.example https://other.example")
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "deployed.py").write_text((FOLDER / "app.py").read_text())
-    monkeypatch.delitem(__import__("sys").modules, "deployed", raising=False)
+    monkeypatch.delitem(sys.modules, "deployed", raising=False)
     [found] = import_apps("deployed:app", str(tmp_path))
     return found
 
@@ -144,7 +145,9 @@ def test_terraform_has_the_upstream_settings_of_the_app(app: UpstreamApp, terraf
     found = [
         Rule(
             block["url_template"],
-            *(",".join(block[f"{name}_pattern"]) for name in ("hub", "category", "event")),
+            ",".join(block["hub_pattern"]),
+            ",".join(block["category_pattern"]),
+            ",".join(block["event_pattern"]),
             block["user_assigned_identity_id"].removeprefix("${var.").removesuffix("}"),
         )
         for block in service["upstream_endpoint"]

@@ -1,6 +1,7 @@
 """``signalr-upstream schema``: AsyncAPI's own schema takes the document, and TypeScript's compiler the interfaces."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,28 @@ def test_without_streams_and_collisions_the_module_is_plain(programs: Programs) 
         "/** What clients of chat call: connection.invoke(name, ...arguments), or send, or stream. */\n"
         "export interface ChatHub {\n}\n"
     )
+
+
+def test_the_helpers_of_the_guide_fit(programs: Programs, tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    [shown] = re.findall(r"^```ts\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    (tmp_path / "schema.ts").write_text(schema(programs, "typescript"))
+    (tmp_path / "use.ts").write_text(
+        'import type { HubConnection } from "@microsoft/signalr";\ndeclare const connection: HubConnection;\n'
+        + shown
+        + """
+export const done: Promise<void> = invoke("plain");
+on("newMessage", (message) => console.log(message.text));
+// @ts-expect-error: no such method
+invoke("nothing");
+// @ts-expect-error: it takes numbers
+invoke("all", "a");
+"""
+    )
+
+    compiled = compile_typescript(tmp_path, "schema.ts", "use.ts")
+
+    assert (compiled.returncode, compiled.stdout) == (0, "")
 
 
 def test_comments_and_names_are_those_of_the_author(programs: Programs) -> None:
