@@ -155,19 +155,24 @@ class ConnectionPool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            # The peer counts from its answer, which a busy loop may have read much later.
-            fresh = now < connection.asked_at + self._idle_expiry
-            if fresh and connection.is_usable(now) and not connection.is_stale():
+            if self._is_good(connection, now):
                 return connection
             connection.close()
             self._free += 1
         return None
 
+    def _is_good(self, connection: HttpConnection, now: float) -> bool:
+        # The peer counts from its answer, which a busy loop may have read much later.
+        fresh = now < connection.asked_at + self._idle_expiry
+        return fresh and connection.is_usable(now) and not connection.is_stale()
+
     async def _wait_or_open(self, deadline: float, timeout: float) -> HttpConnection:
         if self._free <= 0:
             connection = await self._wait(deadline)
             if connection is not None:
-                return connection
+                if self._is_good(connection, self._loop.time()):
+                    return connection
+                connection.close()
         else:
             self._free -= 1
         return await self._open(deadline, timeout)

@@ -188,8 +188,9 @@ async def test_a_connection_that_nobody_uses_is_closed(monkeypatch: pytest.Monke
         await pool.aclose()
 
 
+@pytest.mark.parametrize("together", [False, True])
 async def test_a_connection_whose_answer_was_read_late_is_not_used_again(
-    monkeypatch: pytest.MonkeyPatch,
+    together: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()
     real, late = loop.time, 0.0
@@ -201,9 +202,13 @@ async def test_a_connection_whose_answer_was_read_late_is_not_used_again(
         await connection.write(ACCEPTED)
 
     async with misbehaving(answer_late) as server:
-        pool = pool_of(server)
-        for _ in range(2):
-            await pool.request(REQUEST, is_head=False, timeout=60.0)
+        pool = pool_of(server, max_connections=1)
+        requests = [pool.request(REQUEST, is_head=False, timeout=60.0) for _ in range(2)]
+        if together:  # the second waits for the connection of the first
+            await asyncio.gather(*requests)
+        else:
+            for request in requests:
+                await request
         assert server.connections == 2
         await pool.aclose()
 
