@@ -60,7 +60,7 @@ UNSUPPORTED: dict[tuple[str, ...], str] = {
     (
         "signalrcore",
         "LongPolling",
-    ): "its polls carry no token, and its handshake comes before the first of them",
+    ): "its polls carry no token, and are answered 401, as on Azure",
     ("signalrcore", "WebSockets", "json", "client result"): "it answers no invocation of the server",
     ("signalrcore", "WebSockets", "messagepack", "client result"): "it answers no invocation of the server",
     ("signalrcore", "ServerSentEvents", "json", "client result"): "it answers no invocation of the server",

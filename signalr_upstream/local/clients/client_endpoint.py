@@ -33,7 +33,7 @@ from ..request_body import read_body
 from ..upstream.delivery import Caller, Upstream
 from .client_connection import ClientConnection
 from .long_polling import NO_CACHE, LongPollingTransport
-from .negotiated import UNKNOWN_ID, Negotiated, NegotiatedTokens, new_id
+from .negotiated import MAX_EARLY, UNKNOWN_ID, Negotiated, NegotiatedTokens, new_id
 from .session import KEEP_ALIVE_INTERVAL, Session
 from .sse import EventStreamTransport
 from .websocket import SOCKET, WebSocketTransport
@@ -235,11 +235,18 @@ class ClientEndpoint:
         return await transport.poll(receive, until=guest.expires)
 
     async def _post(self, request: Request, token: str) -> Response:
+        body: bytes | None = None
+        if token in self._negotiated:
+            body = await read_body(request, MAX_EARLY)
+            if token in self._negotiated:  # the transport may have been opened meanwhile
+                self._negotiated.post(token, body)
+                return _plain(200)
         client = self._find(token)
         if isinstance(client.transport, WebSocketTransport):
             raise Refused(405, "POST requests are not allowed for WebSocket connections.", Allow="GET")
         async with client.posting:
-            body = await read_body(request, MAX_POST)
+            if body is None:
+                body = await read_body(request, MAX_POST)
             client = self._find(token)  # it may have gone meanwhile
             client.connection.receive(body)
             await client.connection.readable.wait()
@@ -260,11 +267,11 @@ class ClientEndpoint:
         negotiated = self._use_up(token, transport)
         user_id, items = read_claims(guest.claims)
         caller = Caller(negotiated.connection_id, hub, user_id, items, f"?{guest.query.raw}")
-        return _Ticket(caller, negotiated.stateful, closing_time(guest.claims))
+        return _Ticket(caller, negotiated.stateful, closing_time(guest.claims), bytes(negotiated.posted))
 
     def _use_up(self, token: str | None, transport: str) -> Negotiated:
         if token is None:  # pysignalr and signalrcore do not negotiate with the service
-            return Negotiated(new_id(), stateful=False)
+            return Negotiated(new_id(), stateful=False, posted=bytearray())
         if (client := self._clients.get(token)) is not None:
             if client.transport.name != transport:
                 raise Refused(400, "Cannot change transports mid-connection")
@@ -309,6 +316,8 @@ class ClientEndpoint:
             )
         )
         client = self._clients[token] = _Client(connection, transport, asyncio.Lock())
+        if ticket.posted:  # in a moment, when the transport has begun to answer
+            asyncio.get_running_loop().call_soon(connection.receive, ticket.posted)
         return client
 
     def _keep(self, token: str, client: "_Client", serve: Callable[[], Awaitable[object]]) -> None:
@@ -353,6 +362,7 @@ class _Ticket(NamedTuple):
     caller: Caller
     stateful: bool
     closes: float | None  # Unix seconds
+    posted: bytes  # before there was a transport
 
 
 class _Client(NamedTuple):

@@ -12,6 +12,9 @@ NEGOTIATED_LIFETIME = 5.0
 LENIENT_NEGOTIATED_LIFETIME = 15.0
 """The same for Microsoft's emulator."""
 
+MAX_EARLY = 64 * 1024
+"""Bytes taken of a client that posts before it opens a transport, as ASP.NET does; its number."""
+
 UNKNOWN_ID = "No Connection with that ID"
 
 
@@ -20,6 +23,7 @@ class Negotiated(NamedTuple):
 
     connection_id: str
     stateful: bool  # whether its client may come back over another socket
+    posted: bytearray  # before a transport is there
 
 
 class NegotiatedTokens:
@@ -36,14 +40,29 @@ class NegotiatedTokens:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def __contains__(self, token: str) -> bool:
+        ends, _ = self._waiting.get(token, (0.0, None))
+        return self._clock.time() < ends
+
     def give_out(self, *, version: int, stateful: bool) -> tuple[str, str]:
         """The token and the id of a new connection; they are the same in version 0."""
         connection_id = new_id()
         token = new_id() if version else connection_id
         now = self._clock.time()
         self._waiting = {key: entry for key, entry in self._waiting.items() if now < entry[0]}
-        self._waiting[token] = now + self._lifetime, Negotiated(connection_id, stateful)
+        self._waiting[token] = now + self._lifetime, Negotiated(connection_id, stateful, bytearray())
         return token, connection_id
+
+    def post(self, token: str, data: bytes) -> None:
+        """Keep what a client has posted until it opens a transport.
+
+        Raises:
+            Refused: it is too much.
+        """
+        posted = self._waiting[token][1].posted
+        if len(posted) + len(data) > MAX_EARLY:
+            raise Refused(413, f"Before a transport is open, {MAX_EARLY} bytes may be posted.")
+        posted += data
 
     def use_up(self, token: str) -> Negotiated:
         """What a token opens, once.

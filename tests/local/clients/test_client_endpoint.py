@@ -8,10 +8,11 @@ import pytest
 
 from signalr_upstream.local import LocalService, request_body
 from signalr_upstream.local.clients.client_endpoint import MAX_POST
+from signalr_upstream.local.clients.negotiated import MAX_EARLY
 from signalr_upstream.local.clock import ManualClock
 
 from ..echo_app import EchoApp
-from ..http_client import HANDSHAKE, Exchange, HttpClient, settle
+from ..http_client import HANDSHAKE, HANDSHAKEN, Exchange, HttpClient, event, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -450,6 +451,64 @@ async def test_a_post_whose_connection_ends_meanwhile_is_told_so(client: HttpCli
     post.say(SENT)
 
     assert told(await post.done()) == (404, b"No Connection with that ID")
+
+
+# --- posts before there is a transport: ASP.NET, HttpConnectionDispatcher.ProcessSend --------------------------
+
+EARLY = HANDSHAKE + SENT
+
+
+async def test_what_is_posted_before_the_first_poll_is_heard_with_it(
+    client: HttpClient, app: EchoApp
+) -> None:
+    connection = await client.negotiate()
+    posted = [await client.post(connection, EARLY[:40]), await client.post(connection, EARLY[40:])]
+
+    assert [told(answer) for answer in posted] == [(200, b"")] * 2
+    assert app.events == []
+    assert (await client.poll(connection).done()).body == b""
+    assert (await client.poll(connection).done()).body == HANDSHAKEN
+    await settle()
+    assert app.events == [("connected", "ann"), ("echo", [1])]
+
+
+async def test_what_is_posted_before_an_event_stream_is_answered_behind_its_start(client: HttpClient) -> None:
+    connection = await client.negotiate()
+    await client.post(connection, HANDSHAKE)
+
+    events = client.events(connection)
+
+    await events.hears(b":\r\n" + event(HANDSHAKEN))
+    assert events.status == 200
+
+
+async def test_a_post_in_whose_midst_the_transport_opens_reaches_it(client: HttpClient) -> None:
+    connection = await client.negotiate()
+    post = client.start("POST", client.url(connection), None)
+    post.say(HANDSHAKE[:10], more=True)
+    await settle()
+    await client.poll(connection).done()
+    post.say(HANDSHAKE[10:])
+
+    assert told(await post.done()) == (200, b"")
+    assert (await client.poll(connection).done()).body == HANDSHAKEN
+
+
+async def test_little_may_be_posted_before_there_is_a_transport(client: HttpClient) -> None:
+    connection = await client.negotiate()
+
+    fits = await client.post(connection, b" " * MAX_EARLY)
+    too_much = await client.post(connection, b" ")
+    at_once = await client.post(connection, b" " * (MAX_EARLY + 1))
+
+    assert [told(answer)[0] for answer in (fits, too_much, at_once)] == [200, 413, 413]
+
+
+async def test_a_post_for_an_id_whose_time_is_over_is_refused(client: HttpClient, clock: ManualClock) -> None:
+    connection = await client.negotiate()
+    clock.advance(5)
+
+    assert told(await client.post(connection, HANDSHAKE)) == (404, b"No Connection with that ID")
 
 
 async def test_a_service_that_ends_takes_nobody_in(client: HttpClient, service: LocalService) -> None:
