@@ -2,7 +2,7 @@
 
 from .app import LocalService
 from .clock import ManualClock
-from .records.journal import RestCall, UpstreamCall
+from .records.entries import RestCall, UpstreamCall
 from .records.replay import Difference, replay
 from .socketless.in_process_client import DisconnectedError, InProcessClient, NothingCameError, Received
 from .socketless.in_process_socket import NotAdmittedError

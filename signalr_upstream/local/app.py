@@ -26,8 +26,9 @@ from .clock import Clock, SystemClock
 from .connections import Hub
 from .faults import Faults, pause
 from .inspector.routes import INSPECTOR_PATH, Inspector, is_inspector_path
+from .records.entries import RestCall, UpstreamCall
 from .records.fixture import lines_of, write_lines
-from .records.journal import Journal, RestCall, UpstreamCall
+from .records.journal import Journal
 from .records.recording import record, target
 from .rest.api import RestEndpoint
 from .rest.signing_keys import SigningKeys

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from ..errors import ProtocolError
 from ..local.records.call_values import body_value, header
-from ..local.records.journal import RestCall
+from ..local.records.entries import RestCall
 from ..protocol import rest
 from ..protocol.rest_bodies import BINARY_TYPE
 from ..protocol.rest_decoding import decode_invocations, decode_message, decode_messagepack_message

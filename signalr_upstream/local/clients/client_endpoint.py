@@ -27,7 +27,8 @@ from ..answers import plain_refusal
 from ..clock import Clock
 from ..connections import Hub
 from ..faults import Faults
-from ..records.journal import Client, Journal
+from ..records.entries import Client
+from ..records.journal import Journal
 from ..records.recording import target
 from ..request_body import read_body
 from ..upstream.delivery import Caller, Upstream

@@ -4,7 +4,7 @@ import base64
 import shlex
 
 from ...protocol import upstream as wire
-from ..records.journal import UpstreamCall
+from ..records.entries import UpstreamCall
 from ..records.redaction import HIDDEN, hide_headers, hide_url
 from ..upstream.templates import IN_PROCESS
 

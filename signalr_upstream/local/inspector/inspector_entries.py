@@ -10,7 +10,8 @@ from msgspec import Struct
 from ...errors import ProtocolError
 from ...protocol import upstream as wire
 from ...protocol.rest_decoding import decode_message
-from ..records.journal import Answer, Frame, Journal, Request, RestCall, UpstreamCall
+from ..records.entries import Answer, Frame, Refusal, Request, RestCall, UpstreamCall
+from ..records.journal import Journal
 from ..records.redaction import hide_headers, hide_tokens, hide_url
 from .curl import curl_line, why_no_curl_line
 from .decoded import Message, body_texts, message_of, messages_in
@@ -21,7 +22,7 @@ MAX_ROWS = 500
 MAX_TEXT = 300
 """Characters of a row's text; the details have the rest."""
 
-Entry = Frame | UpstreamCall | RestCall
+Entry = Frame | UpstreamCall | RestCall | Refusal
 
 
 class Row(Struct, frozen=True):
@@ -83,7 +84,8 @@ def rows_since(journal: Journal, number: int, limit: int = MAX_ROWS) -> tuple[li
     frames = _newest(journal.newest_frames(), number, limit)
     upstream = [call for call in journal.upstream_calls if call.changed > number]
     rest = _newest(reversed(journal.rest_calls), number, limit)
-    entries: list[Entry] = sorted([*frames, *upstream, *rest], key=lambda entry: entry.number)
+    refused = _newest(reversed(journal.refused_requests), number, limit)
+    entries: list[Entry] = sorted([*frames, *upstream, *rest, *refused], key=lambda entry: entry.number)
     latest = max([number, *(_changed(entry) for entry in entries)])
     rows = [row for entry in entries[-limit:] for row in rows_of(journal, entry)]
     return rows[-limit:], latest
@@ -98,13 +100,16 @@ def rows_of(journal: Journal, entry: Entry) -> list[Row]:
             return [_upstream_row(journal, entry)]
         case RestCall():
             return [_rest_row(entry)]
+        case Refusal():
+            return [_refusal_row(entry)]
         case _:
             assert_never(entry)
 
 
 def find(journal: Journal, number: int) -> Entry | None:
     """The entry with this number, if it is still kept."""
-    for entries in (journal.newest_frames(), journal.upstream_calls, journal.rest_calls):
+    kinds = (journal.newest_frames(), journal.upstream_calls, journal.rest_calls, journal.refused_requests)
+    for entries in kinds:
         for entry in entries:
             if entry.number == number:
                 return entry
@@ -120,6 +125,8 @@ def details_of(journal: Journal, entry: Entry) -> Details:
             return _upstream_details(journal, entry)
         case RestCall():
             return _rest_details(entry)
+        case Refusal():
+            return _refusal_details(entry)
         case _:
             assert_never(entry)
 
@@ -129,23 +136,6 @@ def details_of(journal: Journal, entry: Entry) -> Details:
 
 def _frame_rows(journal: Journal, frame: Frame) -> list[Row]:
     user = _user(journal, frame.connection_id)
-    if frame.kind == "refused":
-        status, method, url, reason = _refusal(frame)
-        path = url.partition("?")[0]
-        return [
-            Row(
-                key=str(frame.number),
-                time=frame.time,
-                kind=frame.kind,
-                connection="",
-                user="",
-                type=method,
-                name=f"{method} {path}"[:MAX_TEXT],
-                text=reason[:MAX_TEXT],
-                state=status,
-                failed=True,
-            )
-        ]
     if frame.kind in ("opened", "closed"):
         text = hide_tokens(frame.data.decode("utf-8", "replace"))
         return [
@@ -171,16 +161,11 @@ def _frame_details(journal: Journal, frame: Frame) -> Details:
     titles = {
         "opened": "A client opened a transport",
         "closed": "A client's transport ended",
-        "refused": "A request was not let in",
         "received": "From the client",
         "sent": "To the client",
     }
-    sections: list[Section] = []
-    if frame.kind == "refused":
-        names = ("Answer", "Method", "URL", "Reason")
-        facts = list(zip(names, _refusal(frame), strict=True))
-        return Details(frame.number, titles[frame.kind], "", facts, sections)
     facts = _client_facts(journal, frame.connection_id)
+    sections: list[Section] = []
     if frame.kind in ("opened", "closed"):
         if frame.data:
             facts.append(
@@ -193,12 +178,6 @@ def _frame_details(journal: Journal, frame: Frame) -> Details:
             for message in islice(messages_in(frame.data, binary=frame.binary), MAX_ROWS)
         ]
     return Details(frame.number, titles[frame.kind], frame.connection_id, facts, sections)
-
-
-def _refusal(frame: Frame) -> tuple[str, str, str, str]:
-    """Status, method, URL and reason, without secrets."""
-    status, method, url, reason = frame.data.decode("utf-8", "replace").split(" ", 3)
-    return status, method, hide_url(url), hide_tokens(reason)
 
 
 def _message_title(message: Message) -> str:
@@ -308,6 +287,34 @@ def _rest_details(call: RestCall) -> Details:
     return Details(call.number, title, "", facts, _exchange(call.request, call.answer))
 
 
+# --- refused requests ---
+
+
+def _refusal_row(refusal: Refusal) -> Row:
+    path = hide_url(refusal.url).partition("?")[0]
+    return Row(
+        key=str(refusal.number),
+        time=refusal.time,
+        kind="refused",
+        connection="",
+        user="",
+        type=refusal.method,
+        name=f"{refusal.method} {path}"[:MAX_TEXT],
+        text=hide_tokens(refusal.reason)[:MAX_TEXT],
+        state=str(refusal.status),
+        failed=True,
+    )
+
+
+def _refusal_details(refusal: Refusal) -> Details:
+    facts = [
+        ("Answer", str(refusal.status)),
+        ("Request", f"{refusal.method} {hide_url(refusal.url)}"),
+        ("Reason", hide_tokens(refusal.reason)),
+    ]
+    return Details(refusal.number, "A request was not let in", "", facts, [])
+
+
 # --- what all have in common ---
 
 
@@ -356,9 +363,9 @@ def _size(size: int, kept: int, kind: str) -> str:
     return f"{size:,} bytes, {kind}{cut}"
 
 
-def _newest(entries: Iterable[Frame | RestCall], number: int, limit: int) -> list[Frame | RestCall]:
+def _newest(entries: Iterable[Entry], number: int, limit: int) -> list[Entry]:
     return list(islice(takewhile(lambda entry: _changed(entry) > number, entries), limit))
 
 
 def _changed(entry: Entry) -> int:
-    return entry.number if isinstance(entry, Frame) else entry.changed
+    return entry.number if isinstance(entry, Frame | Refusal) else entry.changed

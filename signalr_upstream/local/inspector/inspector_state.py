@@ -8,7 +8,8 @@ from msgspec import Struct
 from ..clients.client_connection import ClientConnection
 from ..connections import Hub
 from ..faults import Faults, FaultSettings
-from ..records.journal import Client, Journal
+from ..records.entries import Client
+from ..records.journal import Journal
 from ..records.redaction import hide_claim
 
 MAX_LISTED = 200

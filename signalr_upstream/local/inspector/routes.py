@@ -26,7 +26,8 @@ from ...connection_string import is_loopback
 from ...errors import SignalRError
 from ..clock import Timer
 from ..faults import Faults, FaultSettings
-from ..records.journal import Journal, UpstreamCall
+from ..records.entries import UpstreamCall
+from ..records.journal import Journal
 from ..upstream.delivery import Upstream
 from .console import Connect, Console
 from .inspector_entries import details_of, find, rows_since

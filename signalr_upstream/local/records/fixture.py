@@ -23,7 +23,8 @@ from ...protocol.handshake import HubProtocol, choose_protocol, parse_handshake_
 from ...protocol.json_hub import JsonHubProtocol
 from ...protocol.messages import Ack, HubMessage, Ping, Sequence
 from .call_values import header
-from .journal import Frame, Journal, RestCall, UpstreamCall
+from .entries import Frame, RestCall, UpstreamCall
+from .journal import Journal
 from .redaction import HIDDEN, hide_query, hide_tokens, is_secret_header
 
 Line = dict[str, Any]

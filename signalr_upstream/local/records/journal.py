@@ -9,15 +9,9 @@ import asyncio
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
-from urllib.parse import unquote
 
-from msgspec import Struct
-
-from ...protocol import upstream as wire
-from ...protocol.messages import Completion, HubMessage, Invocation, StreamInvocation
 from ..clock import Clock
-from .call_values import body_value, completion_of, header, is_binary, result_of, upstream_message, value_of
+from .entries import Answer, Client, Frame, FrameKind, Refusal, Request, RestCall, UpstreamCall, bytes_kept
 from .ring import Ring
 
 MAX_FRAMES = 10_000
@@ -35,208 +29,10 @@ MAX_BYTES = 16 * 1024 * 1024
 MAX_KEPT = 64 * 1024
 """Bytes kept of one frame or one body; of longer ones the start is kept."""
 
+MAX_REFUSED = 1_000
+"""Refused requests that are kept; of a URL, ``MAX_URL`` characters."""
+
 MAX_URL = 2_000
-"""Characters kept of the URL of a request that was refused."""
-
-FrameKind = Literal["opened", "received", "sent", "closed", "refused"]
-Headers = tuple[tuple[bytes, bytes], ...]
-
-
-class Frame(Struct, frozen=True, gc=False):
-    """One transport message between a client and the service, the opening or end of the transport, or a request that
-    was refused.
-
-    Attributes:
-        number: grows with every entry of the journal, whatever its kind.
-        time: Unix seconds.
-        data: as received or sent, at most ``MAX_KEPT`` bytes of it; of ``opened`` the transport, of ``closed``
-            the reason, if there is one; of ``refused`` status, method, URL and reason with a space between.
-        size: bytes there were.
-    """
-
-    number: int
-    time: float
-    kind: FrameKind
-    connection_id: str
-    data: bytes
-    binary: bool
-    size: int
-
-    @property
-    def kept(self) -> int:
-        """Bytes that count against the journal's limit."""
-        return len(self.data)
-
-
-class Request(Struct, frozen=True):
-    """An HTTP request, ``size`` being the bytes that its body had before it was cut. Holds secrets."""
-
-    method: str
-    url: str
-    headers: Headers
-    body: bytes
-    size: int
-
-    def __repr__(self) -> str:
-        return f"<{self.method} {self.url.partition('?')[0]} with {self.size} bytes>"
-
-
-class Answer(Struct, frozen=True):
-    """An HTTP answer, ``size`` being the bytes that its body had before it was cut."""
-
-    status: int
-    headers: Headers
-    body: bytes
-    size: int
-
-    def __repr__(self) -> str:
-        return f"<{self.status} with {self.size} bytes>"
-
-
-class UpstreamCall(Struct, kw_only=True):
-    """One call to the app; in the journal from its start on.
-
-    Attributes:
-        answer: None while none has come.
-        error: why none came.
-        start: Unix seconds.
-        seconds: how long it took; None while it runs.
-        number: given by the journal.
-        changed: like ``number``, and given anew when the call ends.
-    """
-
-    connection_id: str
-    hub: str
-    category: str
-    event: str
-    request: Request
-    start: float
-    answer: Answer | None = None
-    error: str | None = None
-    seconds: float | None = None
-    number: int = 0
-    changed: int = 0
-
-    @property
-    def user_id(self) -> str | None:
-        """The user on whose behalf the app was called."""
-        return header(self.request.headers, wire.USER_ID)
-
-    @property
-    def arguments(self) -> list[Any]:
-        """What the client called with, as Python's builtins; empty for ``connected`` and ``disconnected``.
-
-        Raises:
-            ProtocolError: it cannot be decoded; of long bodies only the start is kept.
-        """
-        message = self._message()
-        if isinstance(message, Invocation | StreamInvocation):
-            return list(value_of(message.arguments, binary=is_binary(self.request.headers)))
-        return []
-
-    @property
-    def status(self) -> int | None:
-        """Of the answer; None where none came."""
-        return None if self.answer is None else int(self.answer.status)
-
-    @property
-    def result(self) -> Any:
-        """What the client's ``invoke()`` resolves to; None also where it waits for nothing, or for an answer yet."""
-        completion = self._completion()
-        return None if completion is None else result_of(completion, binary=is_binary(self.request.headers))
-
-    @property
-    def failure(self) -> str | None:
-        """What the client's ``invoke()`` is rejected with, or why no answer came."""
-        completion = self._completion()
-        return self.error if completion is None else completion.error
-
-    def _message(self) -> HubMessage | None:
-        if self.category != wire.MESSAGES:
-            return None
-        return upstream_message(self.request.headers, self.request.body)
-
-    def _completion(self) -> Completion | None:
-        if self.answer is None or self.category != wire.MESSAGES:
-            return None
-        return completion_of(self.request.headers, self.request.body, self.answer.status, self.answer.body)
-
-    @property
-    def kept(self) -> int:
-        """Bytes that count against the journal's limit."""
-        return _kept(self.request) + _kept(self.answer)
-
-    @property
-    def whole(self) -> bool:
-        """Whether all of the request was kept, so that it can be made again."""
-        return self.request.size == len(self.request.body)
-
-
-class RestCall(Struct, kw_only=True):
-    """One call to the REST API that is over. Times are in seconds, ``start`` since 1970.
-
-    Attributes:
-        answer: None where the caller left before it came.
-    """
-
-    request: Request
-    answer: Answer | None
-    start: float
-    seconds: float
-    number: int = 0
-    changed: int = 0
-
-    @property
-    def method(self) -> str:
-        """``"POST"``."""
-        return self.request.method
-
-    @property
-    def path(self) -> str:
-        """What was asked for, unescaped and without its query."""
-        return unquote(self.request.url.partition("?")[0])
-
-    @property
-    def body(self) -> Any:
-        """The request's body as Python's builtins; None where there is none.
-
-        Raises:
-            ProtocolError: it cannot be decoded; of long bodies only the start is kept.
-        """
-        return body_value(self.request.headers, self.request.body)
-
-    @property
-    def status(self) -> int | None:
-        """Of the answer; None where the caller left before it came."""
-        return None if self.answer is None else int(self.answer.status)
-
-    @property
-    def kept(self) -> int:
-        """Bytes that count against the journal's limit."""
-        return _kept(self.request) + _kept(self.answer)
-
-
-class Client(Struct, kw_only=True):
-    """Who has opened a transport. It is remembered for a while when it has gone.
-
-    Attributes:
-        hub: as the client wrote it.
-        transport: as negotiate calls it.
-        claims: of its token, as ``(type, value)``. They may hold secrets.
-        since: Unix seconds.
-        live: whether the transport is open.
-    """
-
-    connection_id: str
-    hub: str
-    user_id: str | None
-    transport: str
-    claims: tuple[tuple[str, str], ...] = ()
-    since: float = 0.0
-    live: bool = True
-
-    def __repr__(self) -> str:
-        return f"<Client {self.connection_id} of hub {self.hub!r}>"
 
 
 class Journal:
@@ -264,6 +60,7 @@ class Journal:
         self._frames: Ring[Frame] = Ring(max_frames, max_bytes)
         self._upstream: Ring[UpstreamCall] = Ring(max_calls, max_bytes)
         self._rest: Ring[RestCall] = Ring(max_calls, max_bytes)
+        self._refused: Ring[Refusal] = Ring(MAX_REFUSED, max_bytes)
         self._clients: dict[str, Client] = {}
         self._gone: dict[str, Client] = {}
         self._watchers: set[asyncio.Event] = set()
@@ -288,6 +85,11 @@ class Journal:
     def rest_calls(self) -> list[RestCall]:
         """Calls to the REST API, in the order in which they ended."""
         return list(self._rest.entries)
+
+    @property
+    def refused_requests(self) -> list[Refusal]:
+        """Requests that were answered with an error before anything came of them, the oldest first."""
+        return list(self._refused.entries)
 
     @property
     def clients(self) -> list[Client]:
@@ -323,7 +125,9 @@ class Journal:
 
     def refused(self, status: int, method: str, url: str, reason: str) -> None:
         """A request, of a client or of a stranger, was answered with an error before anything came of it."""
-        self._frame("refused", "", f"{status} {method} {url[:MAX_URL]} {reason}".encode(), binary=False)
+        refusal = Refusal(next(self._numbers), self.clock.time(), status, method, url[:MAX_URL], reason)
+        self._refused.add(refusal, refusal.kept)
+        self.wake()
 
     def received(self, connection_id: str, data: bytes, *, binary: bool) -> None:
         """A client has sent ``data``."""
@@ -384,7 +188,7 @@ class Journal:
         else:
             call.answer = answer
             if call.number >= self._upstream.entries[0].number:  # it may have left the ring meanwhile
-                self._upstream.grow(_kept(answer))
+                self._upstream.grow(bytes_kept(answer))
         self.wake()
 
     def next_number(self) -> int:
@@ -401,7 +205,3 @@ class Journal:
         """Tell who watches to look again."""
         for event in self._watchers:
             event.set()
-
-
-def _kept(part: Request | Answer | None) -> int:
-    return 0 if part is None else len(part.body) + sum(len(name) + len(value) for name, value in part.headers)

@@ -5,7 +5,8 @@ from urllib.parse import quote
 
 from starlette.types import Message, Receive, Scope, Send
 
-from .journal import Answer, Journal, RestCall
+from .entries import Answer, RestCall
+from .journal import Journal
 
 Serve = Callable[[Receive, Send], Awaitable[None]]
 

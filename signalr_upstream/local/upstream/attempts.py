@@ -21,7 +21,8 @@ from ...errors import DeliveryUnknown
 from ...protocol.upstream import MAX_ANSWER
 from ..clock import time_limit
 from ..faults import FAULT_HEADER, Faults, pause
-from ..records.journal import Journal, UpstreamCall
+from ..records.entries import UpstreamCall
+from ..records.journal import Journal
 from .templates import origin
 
 RETRY_PAUSES = (1.0, 3.0, 5.0)

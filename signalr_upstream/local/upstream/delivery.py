@@ -25,7 +25,8 @@ from ...protocol.messages import (
 )
 from ..clock import SystemClock
 from ..faults import Faults
-from ..records.journal import Journal, UpstreamCall
+from ..records.entries import UpstreamCall
+from ..records.journal import Journal
 from .app_transport import AppTransport
 from .attempts import Answer, Attempts, Post, UnreachableError
 from .http_transport import HttpTransport

@@ -9,7 +9,8 @@ import pytest
 from signalr_upstream.auth import verify_signature
 from signalr_upstream.local.clock import ManualClock
 from signalr_upstream.local.inspector.curl import curl_line, quoted, why_no_curl_line
-from signalr_upstream.local.records.journal import Journal, UpstreamCall
+from signalr_upstream.local.records.entries import UpstreamCall
+from signalr_upstream.local.records.journal import Journal
 
 KEY = "k" * 44
 # Says with which words curl was called, and what it read.

@@ -18,7 +18,7 @@ from signalr_upstream.local import LocalService, ManualClock, NotAdmittedError
 from signalr_upstream.local.inspector import console as console_module
 from signalr_upstream.local.inspector import inspector_state as state_module
 from signalr_upstream.local.inspector import routes as inspector_module
-from signalr_upstream.local.records.journal import Client, UpstreamCall
+from signalr_upstream.local.records.entries import Client, UpstreamCall
 
 pytestmark = pytest.mark.anyio
 
@@ -735,5 +735,5 @@ async def test_clients_that_are_not_let_in_are_told_of(service: LocalService) ->
     ]
     assert rows[0]["text"] == "There is no bearer token."
     assert details[1]["title"] == "A request was not let in"
-    assert dict(details[1]["facts"])["URL"] == "/client/?hub=chat&id=[hidden]&access_token=[hidden]"
+    assert dict(details[1]["facts"])["Request"] == "GET /client/?hub=chat&id=[hidden]&access_token=[hidden]"
     assert secret not in json.dumps([rows, details])

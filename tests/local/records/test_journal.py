@@ -15,7 +15,8 @@ from signalr_upstream import Context, Hub, UpstreamApp
 from signalr_upstream.auth import encode_token, sign_connection
 from signalr_upstream.local import LocalService
 from signalr_upstream.local.clock import ManualClock
-from signalr_upstream.local.records.journal import Answer, Client, Journal, RestCall, UpstreamCall
+from signalr_upstream.local.records.entries import Answer, Client, RestCall, UpstreamCall
+from signalr_upstream.local.records.journal import Journal
 from signalr_upstream.local.upstream.delivery import Caller, Upstream
 from signalr_upstream.local.upstream.rules import Rules
 from signalr_upstream.protocol.messages import Invocation
