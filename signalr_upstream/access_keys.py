@@ -45,6 +45,7 @@ class AccessKeys:
         self._query = f"?api-version={api_version}"
         self._clock = clock
         self._temporary: dict[str, Renewed[SigningKey]] = {}  # by url
+        self._endpoints: dict[str, Endpoint] = {}  # by url, as they were last: credentials may change
 
     async def of(self, endpoint: Endpoint) -> SigningKey:
         """The key for client tokens of ``endpoint``.
@@ -54,15 +55,17 @@ class AccessKeys:
         """
         if endpoint.keys:
             return SigningKey(endpoint.keys[0])
-        renewed = self._temporary.get(endpoint.url)
+        url = endpoint.url
+        self._endpoints[url] = endpoint
+        renewed = self._temporary.get(url)
         if renewed is None:
-            renewed = Renewed(lambda: self._fetch(endpoint), early=EARLY, clock=self._clock)
-            self._temporary[endpoint.url] = renewed
+            renewed = Renewed(lambda: self._fetch(url), early=EARLY, clock=self._clock)
+            self._temporary[url] = renewed
         return await renewed.get()
 
-    async def _fetch(self, endpoint: Endpoint) -> Lasting[SigningKey]:
+    async def _fetch(self, url: str) -> Lasting[SigningKey]:
         request = Request(rest.ACCESS_KEY, rest.ACCESS_KEY.path, self._query, idempotent=True)
-        answer = await self._delivery.make(endpoint, request)
+        answer = await self._delivery.make(self._endpoints[url], request)
         try:
             found = msgspec.json.decode(answer.body, type=_Answer)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

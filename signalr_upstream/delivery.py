@@ -85,7 +85,8 @@ class Delivery:
             timeout: seconds for one attempt, and then for all; None for those of this client.
         """
         started = time.monotonic()
-        each = timeout or self._timeout
+        total = timeout or self._total_timeout
+        each = min(timeout or self._timeout, total)
         try:
             return await self._attempt(endpoint, request, each)
         except ServiceError as error:
@@ -97,7 +98,7 @@ class Delivery:
                 first = error
         if not may_repeat(first, idempotent=request.idempotent):
             raise first
-        left = started + (timeout or self._total_timeout) - time.monotonic()
+        left = started + total - time.monotonic()
         return await repeat(
             first,
             lambda left: self._attempt_again(endpoint, request, min(each, left)),
@@ -116,7 +117,7 @@ class Delivery:
         self, endpoint: Endpoint, request: Request, timeout: float, refused: UnauthorizedError
     ) -> Answer:
         """An attempt with another token, if there is one by now."""
-        fresh = await self._after_refusal(endpoint, refused)
+        fresh = await self._after_refusal(endpoint, refused, timeout)
         if fresh is None:
             raise refused
         return await self._attempt(fresh, request, timeout)
@@ -143,7 +144,7 @@ class Delivery:
         token = (
             self._tokens.rest_token(endpoint, request.path, now=time.time())
             if endpoint.keys
-            else await self._entra_token(endpoint).get()
+            else await self._entra_token(endpoint).get(timeout=timeout)
         )
         headers = [("Authorization", f"Bearer {token}")]
         if request.content_type:
@@ -158,7 +159,9 @@ class Delivery:
                 timeout=timeout,
             )
         except (ConnectError, DeliveryUnknown) as error:
-            self.health.failed(endpoint)
+            # A client that does not answer in time says nothing of the endpoint.
+            if operation is not rest.INVOKE_CONNECTION or isinstance(error, ConnectError):
+                self.health.failed(endpoint)
             error.operation = operation.name
             raise
         if answer.status in _DOWN:
@@ -171,14 +174,16 @@ class Delivery:
 
     def _entra_token(self, endpoint: Endpoint) -> EntraToken:
         token = self._entra.get(endpoint.url)
-        if token is None:
+        if token is None or token.credential != endpoint.credential:  # the secret of one may change
             token = self._entra[endpoint.url] = EntraToken(endpoint.credential)
         return token
 
-    async def _after_refusal(self, endpoint: Endpoint, error: UnauthorizedError) -> Endpoint | None:
+    async def _after_refusal(
+        self, endpoint: Endpoint, error: UnauthorizedError, timeout: float
+    ) -> Endpoint | None:
         """Our token was refused, so nothing was done. Where there is another one by now, the endpoint to try it at."""
         if endpoint.keys:
-            return await self._endpoints.after_refusal(endpoint)
+            return await self._endpoints.after_refusal(endpoint, timeout=timeout)
         # The service had not heard of the key of a token that was good: it may have by the next one.
         if _UNKNOWN_KEY in str(error):
             self._entra_token(endpoint).forget()

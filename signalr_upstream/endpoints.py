@@ -167,18 +167,22 @@ class Endpoints:
 
     # --- keys that change ------------------------------------------------------------------------------------
 
-    async def after_refusal(self, used: Endpoint) -> Endpoint | None:
-        """The service has refused our token: ask again, and give the endpoint as it is now if its key is another."""
+    async def after_refusal(self, used: Endpoint, *, timeout: float | None = None) -> Endpoint | None:
+        """The service has refused our token: ask again, and give the endpoint as it is now if its key is another.
+
+        Args:
+            timeout: seconds to wait for what is asked; what it says later counts from then on.
+        """
         if self._ask is None:
             return None
         if self._asking.done() and self._clock() >= self._asked + ASK_AT_MOST_EVERY:
             self._start_asking()
-        await self.answered()
+        await self.answered(timeout=timeout)
         return next((e for e in self.all if e.url == used.url and e.keys[:1] != used.keys[:1]), None)
 
-    async def answered(self) -> None:
+    async def answered(self, *, timeout: float | None = None) -> None:
         """Wait until the function that gives connection strings, if it is being asked, has answered."""
-        await asyncio.wait([asyncio.wrap_future(self._asking)])
+        await asyncio.wait([asyncio.wrap_future(self._asking)], timeout=timeout)
 
     def _ask_if_due(self) -> None:
         if self._ask is not None and self._clock() >= self._asked + ASK_EVERY and self._asking.done():

@@ -80,15 +80,22 @@ class Renewed(Generic[V]):
             weakref.WeakKeyDictionary()
         )
 
-    async def get(self) -> V:
-        """The value: the one there is, or a new one."""
+    async def get(self, *, timeout: float | None = None) -> V:
+        """The value: the one there is, or a new one.
+
+        Args:
+            timeout: seconds to wait for a new one, which is fetched to its end all the same.
+
+        Raises:
+            TimeoutError: it took longer.
+        """
         current, now = self._current, self._clock()
         if current is not None and now < current.ends - LAST:
             if now >= current.ends - self._early and now >= self._next_attempt:
                 self._next_attempt = now + AGAIN_AFTER
                 self._start()
             return current.value
-        return (await asyncio.shield(self._start())).value
+        return (await asyncio.wait_for(asyncio.shield(self._start()), timeout)).value
 
     def forget(self) -> None:
         """It was refused: fetch another one next time."""
@@ -118,14 +125,28 @@ class EntraToken(Renewed[str]):
     """The token of a credential for the SignalR service."""
 
     def __init__(self, credential: Credential, *, clock: Callable[[], float] = time.time) -> None:
-        self._credential = credential
+        self.credential = credential
+        self._name = type(credential).__name__
         super().__init__(self._ask, clock=clock)
 
     def __repr__(self) -> str:
-        return f"<EntraToken of {type(self._credential).__name__}>"
+        return f"<EntraToken of {self._name}>"
+
+    async def get(self, *, timeout: float | None = None) -> str:
+        """See ``Renewed``.
+
+        Raises:
+            CredentialError: the credential gave no token, or not in time.
+        """
+        try:
+            return await super().get(timeout=timeout)
+        except TimeoutError:
+            raise CredentialError(
+                f"{self._name} gave no token within {timeout:g} seconds. Is its identity service reachable from here?"
+            ) from None
 
     async def _ask(self) -> Lasting[str]:
-        get_token = self._credential.get_token
+        get_token = self.credential.get_token
         try:
             if inspect.iscoroutinefunction(get_token):
                 found = await get_token(SCOPE)
@@ -136,11 +157,11 @@ class EntraToken(Renewed[str]):
             token, ends = str(found.token), float(found.expires_on)
         except Exception as error:
             raise CredentialError(
-                f"{type(self._credential).__name__} gave no token for {SCOPE}: {type(error).__name__}. "
+                f"{self._name} gave no token for {SCOPE}: {type(error).__name__}. "
                 "Check the identity of this program and its role on the SignalR resource (SignalR Service Owner)."
             ) from error
         if not token.isascii() or not token.isprintable() or " " in token:
-            raise CredentialError(f"{type(self._credential).__name__} gave something that is no token")
+            raise CredentialError(f"{self._name} gave something that is no token")
         return Lasting(token, ends)
 
 

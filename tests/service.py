@@ -21,6 +21,7 @@ class Service:
     def __init__(self, reply: Callable[[str, str], Reply] = lambda method, url: 202) -> None:
         self.reply = reply
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.timeouts: list[float] = []
         self.closed = False
         self.is_well = True
 
@@ -38,6 +39,7 @@ class Service:
         if self.is_well and method == "HEAD" and target.startswith("/api/health"):
             return Answer(200, [], b"")
         self.requests.append((method, url, dict(headers), body))
+        self.timeouts.append(timeout)
         reply = self.reply(method, url)
         if isinstance(reply, Exception):
             raise reply

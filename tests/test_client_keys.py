@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from signalr_upstream.access_keys import SigningKey
 from signalr_upstream.errors import (
     ConfigurationError,
     CredentialError,
+    DeliveryUnknown,
     PartialDelivery,
     ServiceError,
     UnauthorizedError,
@@ -102,6 +104,29 @@ async def test_a_token_that_is_refused_is_an_error_where_there_is_no_other_key(
     assert len(rotated.service.requests) == 1
 
 
+async def test_a_vault_that_does_not_answer_holds_no_call_longer_than_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("signalr_upstream.endpoints.ASK_AT_MOST_EVERY", 0.0)
+    vault_answers = threading.Event()
+    asked = iter([True])
+
+    def ask() -> str:
+        if not next(asked, False):
+            vault_answers.wait()
+        return CONNECTION_STRING
+
+    service = RestService(lambda _: httpx.Response(401))
+    client = ServiceClient(ask, http_client=service.client, timeout=0.05)
+
+    async with asyncio.timeout(5):
+        with pytest.raises(UnauthorizedError):
+            await client.hub("chat").clients.all.send("hello")
+
+    vault_answers.set()
+    await client.endpoints.answered()
+
+
 async def test_seals_of_a_new_key_open_as_soon_as_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = [KEY]
     hub = Hub("chat")
@@ -176,6 +201,30 @@ async def test_an_endpoint_that_dies_is_left_out_and_comes_back(monkeypatch: pyt
     while "other POST" not in two.take():  # a look finds it well, and the next call goes there again
         await two.hub.clients.all.send("hello")
         await asyncio.sleep(0)
+
+
+async def test_clients_that_do_not_answer_are_no_reason_to_leave_an_endpoint_out() -> None:
+    two = Two()
+    quiet = False
+
+    def answer() -> httpx.Response:
+        if quiet:
+            raise httpx.ReadTimeout("the client does not answer")
+        return httpx.Response(202)
+
+    two.answers["other"] = answer
+    one_of_other = two.client.hub("chat", origin="https://other.service.signalr.net").clients.connection("c1")
+    await two.hub.clients.all.send("hello")
+    quiet = True
+    for _ in range(3):
+        with pytest.raises(DeliveryUnknown):
+            await one_of_other.invoke("ask")
+    quiet = False
+    two.take()
+
+    await two.hub.clients.all.send("hello")
+
+    assert [line for line in two.take() if "POST" in line] == ["chat POST", "other POST"]
 
 
 async def test_health_is_that_of_every_endpoint() -> None:
@@ -322,3 +371,19 @@ async def test_negotiate_is_answered_503_while_no_key_can_be_had(caplog: pytest.
     assert answer.status_code == 503
     assert "try again" in json.loads(answer.text)["detail"]
     assert "403" in caplog.text
+
+
+async def test_a_credential_that_never_answers_fails_the_call_in_its_time() -> None:
+    class Hanging:
+        async def get_token(self, *scopes: str) -> AccessToken:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    service = RestService()
+    client = ServiceClient(KEYLESS, credential=Hanging(), http_client=service.client, timeout=0.05)
+
+    async with asyncio.timeout(5):
+        with pytest.raises(CredentialError, match=r"Hanging gave no token within 0\.05 seconds"):
+            await client.hub("chat").clients.all.send("hello")
+
+    assert service.requests == []

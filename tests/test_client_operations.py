@@ -489,6 +489,14 @@ async def test_a_wait_longer_than_the_call_may_take_is_not_waited_for() -> None:
     assert caught.value.retry_after == 29
 
 
+async def test_the_first_attempt_takes_no_longer_than_the_whole_call_may() -> None:
+    service = Service()
+
+    await hub_of(service, total_timeout=2.5).clients.all.send("t")
+
+    assert service.timeouts == [2.5]
+
+
 async def test_retry_after_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     import stamina
 

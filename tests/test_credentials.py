@@ -4,9 +4,13 @@ import sys
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 
+from signalr_upstream import Identity, ServiceClient
 from signalr_upstream.credentials import NamedCredential
+
+from .support import KEY, RestService
 
 
 class AccessToken(NamedTuple):
@@ -31,7 +35,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], di
                 made.append(("closed", (), {}))
 
             def get_token(self, *scopes: str) -> AccessToken:
-                return AccessToken(f"{name} {scopes[0]}", 1)
+                return AccessToken(f"{name}:{scopes[0]}", 1)
 
         return Credential
 
@@ -61,7 +65,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], di
 def test_each_kind_is_made_of_azure_identity_and_closed(
     made: list[Any], credential: NamedCredential, name: str, args: tuple[Any, ...], options: dict[str, Any]
 ) -> None:
-    assert credential.get_token("scope").token == f"{name} scope"
+    assert credential.get_token("scope").token == f"{name}:scope"
     assert made == [(name, args, options), ("closed", (), {})]
 
 
@@ -77,3 +81,38 @@ def test_no_secret_is_shown() -> None:
 
     assert repr(credential) == "<secret credential>"
     assert credential.__rich_repr__() == [("kind", "secret")]
+
+
+@pytest.mark.anyio
+async def test_a_secret_that_changes_is_used_from_then_on(
+    made: list[tuple[str, tuple[Any, ...], dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signalr_upstream.endpoints.ASK_EVERY", 0.0)
+    monkeypatch.setattr("signalr_upstream.access_keys.LIFETIME", 0.0)  # so that each is fetched with a token
+    secret = "old"
+
+    def ask() -> str:
+        return (
+            "Endpoint=https://chat.service.signalr.net;AuthType=azure.app;"
+            f"ClientId=c;TenantId=t;ClientSecret={secret};Version=1.0;"
+        )
+
+    service = RestService(lambda _: httpx.Response(200, json={"AccessKey": KEY, "KeyId": "k"}))
+    client = ServiceClient(ask, seal_key="s" * 44, http_client=service.client)
+    hub = client.hub("chat")
+    await hub.clients.all.send("hello")
+    await hub.client_access(Identity("ann"))
+    secret = "new"
+    await hub.clients.all.send("hello")
+    await client.endpoints.answered()
+    made.clear()
+
+    await hub.clients.all.send("hello")
+    await hub.client_access(Identity("ann"))
+
+    with_new_secret: tuple[str, tuple[Any, ...], dict[str, Any]] = (
+        "ClientSecretCredential",
+        ("t", "c", "new"),
+        {},
+    )
+    assert made == [with_new_secret, ("closed", (), {})] * 2
