@@ -28,6 +28,8 @@ REST_TOKEN_LIFETIME = 3600
 REST_TOKEN_MARGIN = 300
 #: Tokens kept: every group, user and connection has paths of its own. About 4 MiB at usual sizes.
 MAX_CACHED_TOKENS = 4096
+#: Characters of a path whose token is kept: clients may choose the names in it, and how long they are.
+MAX_CACHED_PATH = 1024
 
 _ALGORITHM = "HS256"
 _LONG_ALGORITHM, _LONG_KEY = "HS512", 64  # the other one that Microsoft's SDK makes; bytes of a key for it
@@ -201,8 +203,9 @@ class TokenCache:
             # No nbf, kid, iss or nameid: the service needs aud and exp; nbf would only meet a wrong clock.
             claims = {"aud": endpoint.audience + path, "iat": issued, "exp": issued + REST_TOKEN_LIFETIME}
             token = encode_token(claims, endpoint.keys[0])
-            self._tokens[slot] = (issued, token)
-            self._tokens.move_to_end(slot)
+            if len(path) <= MAX_CACHED_PATH:
+                self._tokens[slot] = (issued, token)
+                self._tokens.move_to_end(slot)
             if len(self._tokens) > MAX_CACHED_TOKENS:
                 self._tokens.popitem(last=False)
             return token

@@ -1,6 +1,7 @@
 import base64
 import hmac
 import json
+import tracemalloc
 from typing import Any
 
 import jwt
@@ -319,6 +320,20 @@ def test_the_token_used_longest_ago_is_forgotten_first() -> None:
 
     assert cache.rest_token(endpoint, "/kept", now=NOW) is kept
     assert cache.rest_token(endpoint, "/dropped", now=NOW) is not dropped
+
+
+def test_tokens_of_long_paths_are_not_kept_for_clients_may_choose_the_names_in_them() -> None:
+    cache, endpoint = TokenCache(), endpoint_of()
+    cache.rest_token(endpoint, "/p", now=NOW)
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            cache.rest_token(endpoint, f"/api/hubs/chat/groups/{number}" + "x" * 10_000, now=NOW)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert kept < 1_000_000  # with their tokens these paths are five times as much
 
 
 def test_an_endpoint_without_keys_has_no_token() -> None:

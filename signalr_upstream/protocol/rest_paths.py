@@ -9,6 +9,9 @@ from .rest import API_VERSION, Operation, check_name, escape
 MAX_SEGMENTS: Final = 4096
 """Escaped names that are remembered; the busy ones stay."""
 
+MAX_REMEMBERED: Final = 256
+"""Characters of a name that is remembered: clients may choose what is passed on as a name."""
+
 
 class HubPaths:
     """Request targets of one hub.
@@ -45,7 +48,7 @@ class HubPaths:
         kinds, pieces = self._split.get(operation.name) or self._split_path(operation)
         path = pieces[0]
         for kind, name, piece in zip(kinds, names, pieces[1:], strict=True):
-            path += _segment(kind, name) + piece
+            path += (_remembered if len(name) <= MAX_REMEMBERED else _segment)(kind, name) + piece
         return path
 
     def query(self, operation: Operation, parameters: Sequence[tuple[str, str]] = ()) -> str:
@@ -67,7 +70,9 @@ class HubPaths:
         return kinds, pieces
 
 
-@lru_cache(MAX_SEGMENTS)
 def _segment(kind: str, name: str) -> str:
     check_name(kind, name)
     return escape(kind, name)
+
+
+_remembered = lru_cache(MAX_SEGMENTS)(_segment)

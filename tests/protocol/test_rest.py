@@ -2,6 +2,7 @@
 
 import re
 import string
+import tracemalloc
 from collections.abc import Sequence
 from urllib.parse import quote
 
@@ -285,6 +286,19 @@ def test_names_that_the_service_refuses_are_refused_here(kind: str, name: str) -
 )
 def test_names_at_the_limits_pass(kind: str, name: str) -> None:
     check_name(kind, name)
+
+
+def test_long_names_are_not_kept_for_clients_may_choose_them() -> None:
+    paths = HubPaths("chat")
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            paths.path(rest.SEND_TO_CONNECTION, [f"{number}" + "x" * 100_000])
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert kept < 1_000_000
 
 
 def test_half_a_surrogate_pair_is_no_name() -> None:
