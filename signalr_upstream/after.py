@@ -8,6 +8,7 @@ import inspect
 import logging
 from typing import Any, Final
 
+from .cancelled import ends_this_task
 from .context import Context
 from .threads import Threads
 
@@ -50,7 +51,9 @@ class AfterWork:
         for function, args in context.after_work:  # which may grow meanwhile
             try:
                 await self._one(function, args)
-            except Exception:
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and ends_this_task():
+                    raise  # a shutdown does not wait any longer
                 logger.exception("work behind the answer of %r failed", context)
 
     async def _one(self, function: Any, args: tuple[Any, ...]) -> None:

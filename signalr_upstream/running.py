@@ -12,6 +12,7 @@ from typing import Any, Final
 from msgspec import Raw
 from starlette.types import Receive
 
+from .cancelled import ends_this_task
 from .context import Context
 from .depends import Injection, Overrides
 from .handler import Handler
@@ -160,8 +161,7 @@ def _bind(
 
 
 def _cause_of(error: asyncio.CancelledError) -> BaseException:
-    current = asyncio.current_task()
-    if current is None or current.cancelling():
+    if ends_this_task():
         return error  # the server ends this call
     return RuntimeError("the handler awaited what was cancelled")
 

@@ -92,8 +92,7 @@ class StreamCalls:
         try:
             await work(stream)
         except asyncio.CancelledError:
-            if self._ends_with is None:
-                return  # nobody is there to be told
+            stream.is_gone = self._ends_with is None  # nobody is there to be told
             error = self._ends_with
         except Exception as failure:
             error = explain(failure)

@@ -160,6 +160,28 @@ async def test_work_that_fails_is_logged_and_the_rest_is_done(caplog: pytest.Log
     assert "hunter2" in caplog.text
 
 
+async def test_work_that_awaits_what_was_cancelled_is_logged_and_the_rest_is_done(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    notes = Notes()
+
+    async def awaits_what_was_cancelled() -> None:
+        task = asyncio.create_task(notes.later("never"))
+        task.cancel()
+        await task
+
+    async def go(ctx: Context) -> None:
+        ctx.after(awaits_what_was_cancelled)
+        ctx.after(notes.later, "the rest")
+
+    app = serve(go)
+    await invoke(app, "go")
+    await app.drain()
+
+    assert notes.lines == ["the rest"]
+    assert "work behind the answer of <Context 'chat/messages/go'" in caplog.text
+
+
 # --- with which answers ---
 
 

@@ -396,6 +396,26 @@ async def test_work_for_after_the_answer_begins_when_the_stream_has_ended() -> N
     assert told(service) == [("item", 1), ("end", None)]
 
 
+async def test_work_for_after_the_answer_is_done_too_when_the_client_leaves() -> None:
+    probe, service, left = Probe(), RestService(), asyncio.Event()
+
+    async def note() -> None:
+        left.set()
+
+    async def go(ctx: Context) -> AsyncIterator[int]:
+        ctx.after(note)
+        async for number in probe.count(ctx):
+            yield number
+
+    app = serve(go, http_client=service.client, **OPTIONS)
+    await begin_stream(app)
+    await until(lambda: len(service.requests) == 2)
+    await disconnect(app)
+    await asyncio.wait_for(left.wait(), 5)
+
+    assert told(service) == [("item", 1), ("item", 2)]
+
+
 async def test_a_send_to_a_generator_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         answer = await send(serve(points, **OPTIONS), "go", 1)
