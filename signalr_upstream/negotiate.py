@@ -26,6 +26,7 @@ from .errors import (
 )
 from .hub import Connector, Hub, current_app
 from .reply import problem
+from .streams import text_for_client
 from .threads import Threads
 
 logger = logging.getLogger("signalr_upstream")
@@ -73,7 +74,7 @@ class Negotiate:
             identity = await self._identity(hub.negotiator, request)
             access = await self._app.client_access(hub, identity, name=name)
         except HubError as error:
-            return _problem(403, str(error))
+            return _problem(403, text_for_client(error))
         except HTTPException as error:
             return _problem(error.status_code, error.detail, **dict(error.headers or {}))
         except InvalidNameError as error:

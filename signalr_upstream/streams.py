@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import Any
 
-from .errors import HubError, NotFoundError
+from .errors import HubError, NotFoundError, ServiceError, TooLargeError
 from .hub_calls import is_absence
 from .protocol import rest
 from .targets import ConnectionTarget
@@ -49,6 +49,11 @@ async def stream_to(
                 if not is_absence(rest.SEND_TO_CONNECTION, error):
                     raise
                 return False
+            except Exception as error:
+                if not isinstance(error, ServiceError) or isinstance(error, TooLargeError):
+                    # Only this item could not go out, and its client waits for an end.
+                    await connection.send(target, stream_id, number, ERROR, text_for_client(error))
+                raise
             number += 1
             await asyncio.sleep(0)  # a source that never waits must not stop everybody else, in tests for one
     return True

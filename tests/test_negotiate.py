@@ -218,6 +218,13 @@ async def test_a_function_refuses_by_raising(error: Exception, status: int, told
     assert answer.headers.get("www-authenticate") == ("Bearer" if status == 401 else None)
 
 
+async def test_a_refusal_may_quote_what_no_text_can_carry() -> None:
+    async def who(request: Request) -> Identity:
+        raise HubError("no room \ud800")  # half a surrogate pair, as JSON may bring it
+
+    assert detail(await negotiate(make_app(who)), 403) == "no room ?"
+
+
 async def test_a_function_that_fails_is_a_500_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
     async def who(request: Request) -> Identity:
         raise ValueError("the password is hunter2")

@@ -96,6 +96,23 @@ async def test_an_error_ends_the_stream_and_the_call(error: Exception, told: str
     assert answer["error"] == told
 
 
+@pytest.mark.parametrize("item", [object(), "x" * 1024 * 1024], ids=["no JSON", "too large"])
+async def test_an_item_that_cannot_be_sent_ends_the_stream_and_its_client_knows(item: object) -> None:
+    service = RestService()
+
+    async def items() -> AsyncIterator[object]:
+        yield "a"
+        yield item
+
+    async def go(ctx: Context) -> bool:
+        return await ctx.stream_to_caller("token", items(), stream_id="s1")
+
+    answer = await invoke(serve(go, http_client=service.client), "go")
+
+    assert sent(service) == [["s1", 0, "item", "a"], ["s1", 1, "error", MASKED]]
+    assert answer["error"] == MASKED
+
+
 async def test_it_stops_when_the_caller_is_gone() -> None:
     source, service = Source(), gone_after(1, "Warning.Connection.NotExisted")
 
