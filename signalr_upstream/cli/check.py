@@ -6,7 +6,8 @@ import click
 import msgspec
 
 from .apps import import_apps
-from .diagnosis import PROBLEM, Finding, examine
+from .diagnosis import examine
+from .findings import PROBLEM, Finding
 from .options import app_argument, app_dir_option, json_option, option
 
 
@@ -19,14 +20,14 @@ from .options import app_argument, app_dir_option, json_option, option
     "does. No handler runs.",
 )
 @json_option
-def check(app: str, app_dir: str, url: str | None, as_json: bool) -> None:
+def check(app: str, app_dir: str, url: str | None, json: bool) -> None:
     """Look for what is wrong with APP ("module:name"), its connection string, its service and its public address.
 
     Every problem comes with what to do. Exit status 1: there is one. No key, token or claim is printed.
     """
     apps = import_apps(app, app_dir)
     findings = asyncio.run(examine(apps, url))
-    if as_json:
+    if json:
         click.echo(msgspec.json.format(msgspec.json.encode(findings), indent=2))
     else:
         for finding in findings:

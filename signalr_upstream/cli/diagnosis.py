@@ -9,7 +9,6 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import httpx
-from msgspec import Struct
 
 from ..app import UpstreamApp
 from ..client import ServiceClient
@@ -28,34 +27,14 @@ from ..errors import (
 )
 from ..hub import Hub
 from ..transport import Answer, Transport
-
-OK: Final = "ok"
-NOTE: Final = "note"
-PROBLEM: Final = "PROBLEM"
+from .findings import NOBODY, NOTE, OK, PROBLEM, Finding
+from .public_url import call_as_service
 
 MAX_SKEW: Final = 60.0
 """Seconds that this clock may differ from the service's: it refuses tokens at some minutes."""
 
 TIMEOUT: Final = 5.0
 """Seconds for one attempt of a REST call, and for a call to the app."""
-
-NOBODY: Final = "signalr-upstream-check"
-"""A connection that does not exist."""
-
-
-class Finding(Struct, frozen=True):
-    """What one look has shown.
-
-    Attributes:
-        outcome: ``OK``, ``NOTE`` (may be meant so) or ``PROBLEM``.
-        subject: what was looked at.
-        advice: what to do about a problem.
-    """
-
-    outcome: str
-    subject: str
-    text: str
-    advice: str = ""
 
 
 async def examine(
@@ -74,8 +53,6 @@ async def examine(
         http: calls the app.
         clock: Unix seconds of this machine.
     """
-    from .public_url import call_as_service  # noqa: PLC0415 - it needs this module's findings
-
     findings: list[Finding] = []
     service = Watched(transport or DefaultTransport())
     asked: set[str] = set()

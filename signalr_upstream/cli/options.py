@@ -31,4 +31,4 @@ experimental_streams_option = option(
     help="Pass stream() on to the app, as proposed for Azure SignalR Service, instead of refusing it.",
 )
 
-json_option = option("--json", "as_json", is_flag=True, help="Print JSON.")
+json_option = option("--json", is_flag=True, help="Print JSON.")

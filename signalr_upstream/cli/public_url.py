@@ -16,7 +16,7 @@ from ..auth import sign_connection
 from ..hub import Hub
 from ..protocol.path import expand_template
 from ..protocol.upstream import MESSAGES
-from .diagnosis import NOBODY, NOTE, OK, PROBLEM, Finding
+from .findings import NOBODY, NOTE, OK, PROBLEM, Finding
 from .upstream_settings import path_of, template_url
 
 PLAIN_EVENT: Final = "signalrUpstreamCheck"

@@ -17,14 +17,14 @@ from .options import app_argument, app_dir_option, json_option
 @app_argument
 @app_dir_option
 @json_option
-def routes(app: str, app_dir: str, as_json: bool) -> None:
+def routes(app: str, app_dir: str, json: bool) -> None:
     """List the handlers of APP ("module:name").
 
     Hub, category and event of each, the function and its file and line, the arguments it takes with their types, who
     may call it, and the filters around it. Needs no access key.
     """
     found = [describe(*route) for route in registered(import_apps(app, app_dir))]
-    if as_json:
+    if json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
         return
     for route in found:

@@ -16,12 +16,11 @@ _FORMS = {"asyncapi": as_asyncapi, "typescript": as_typescript}
 @app_dir_option
 @option(
     "--format",
-    "form",
     default="asyncapi",
     type=click.Choice(list(_FORMS)),
     help="An AsyncAPI 3.0 document in JSON, or TypeScript interfaces.",
 )
-def schema(app: str, app_dir: str, form: str) -> None:
+def schema(app: str, app_dir: str, format: str) -> None:
     """Describe the hubs of APP ("module:name"): what clients call, and with Hub(client=...) what they are called with.
 
     Types come from the annotations. Needs no access key. Catch-all handlers have no name to describe and are left out.
@@ -30,4 +29,4 @@ def schema(app: str, app_dir: str, form: str) -> None:
         contract = contract_of(import_apps(app, app_dir))
     except TypeError as exc:
         raise click.ClickException(f"a type cannot be described: {exc}") from exc
-    click.echo(_FORMS[form](contract), nl=False)
+    click.echo(_FORMS[format](contract), nl=False)

@@ -19,7 +19,7 @@ values_argument = click.argument("values", nargs=-1, metavar="[ARGUMENT]...")
 
 @click.command()
 @required_hub_option
-@option("--all", "to_all", is_flag=True, help="Send to everybody.")
+@option("--all", "to_all", envvar="SIGNALR_UPSTREAM_SEND_ALL", is_flag=True, help="Send to everybody.")
 @option("--group", "groups", multiple=True, help="Send to a group; again for another.")
 @option("--user", "users", multiple=True, help="Send to a user; again for another.")
 @option("--connection-id", "connection_ids", multiple=True, help="Send to one connection; again for another.")

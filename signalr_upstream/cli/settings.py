@@ -22,7 +22,6 @@ _FORMS = {"az": as_az, "bicep": as_bicep, "arm": as_arm, "terraform": as_terrafo
 )
 @option(
     "--format",
-    "form",
     default="az",
     type=click.Choice(list(_FORMS)),
     help="A command, a piece of a template, or the settings.json of an emulator.",
@@ -32,6 +31,7 @@ _FORMS = {"az": as_az, "bicep": as_bicep, "arm": as_arm, "terraform": as_terrafo
     metavar="RESOURCE",
     help="Let the service bring a token of its managed identity for this application: its id, or its URI api://...",
 )
+@option("--connection", help="Only for hubs of this setting: Hub(..., connection=...).")
 @option(
     "--exact",
     is_flag=True,
@@ -39,7 +39,13 @@ _FORMS = {"az": as_az, "bicep": as_bicep, "arm": as_arm, "terraform": as_terrafo
     "does not answer a client that waits for it.",
 )
 def settings(  # noqa: PLR0917 - click passes them by name
-    app: str, app_dir: str, url: str, form: str, managed_identity: str | None, exact: bool
+    app: str,
+    app_dir: str,
+    url: str,
+    format: str,
+    managed_identity: str | None,
+    connection: str | None,
+    exact: bool,
 ) -> None:
     """Print the upstream templates that bring APP ("module:name") what it has handlers for.
 
@@ -56,7 +62,12 @@ def settings(  # noqa: PLR0917 - click passes them by name
         raise click.UsageError(
             "the app wants Entra ID tokens: name what they are for, its audience, with --managed-identity"
         )
-    rules = rules_for(apps, url, exact=exact, resource=managed_identity)
+    services = sorted({hub.connection for one in apps for hub in one.hubs})
+    if connection is None and len(services) > 1:
+        raise click.UsageError(
+            f"the hubs are at several services: say which with --connection: {', '.join(services)}"
+        )
+    rules = rules_for(apps, url, exact=exact, resource=managed_identity, connection=connection)
     if not rules:
         raise click.ClickException("no handler is registered, so there is nothing to call the app for")
-    click.echo(_FORMS[form](rules), nl=False)
+    click.echo(_FORMS[format](rules), nl=False)

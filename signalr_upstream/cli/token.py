@@ -53,7 +53,7 @@ def token(  # noqa: PLR0917 - click passes them by name
     rest: str | None,
     connection: str,
     application: str,
-    as_json: bool,
+    json: bool,
 ) -> None:
     """Make a token for a client of HUB, as negotiate does, or for the REST API (--rest), or explain one (--explain).
 
@@ -69,7 +69,7 @@ def token(  # noqa: PLR0917 - click passes them by name
         if explained is not None:
             text = sys.stdin.read() if explained == "-" else explained
             found = explain(text.strip(), client.endpoints, now=time.time())
-            click.echo(found.as_json() if as_json else found.as_text())
+            click.echo(found.as_json() if json else found.as_text())
             raise SystemExit(1 if found.problems else 0)
         if rest is not None:
             endpoint = client.endpoints.for_sending[0]
@@ -82,7 +82,7 @@ def token(  # noqa: PLR0917 - click passes them by name
             result = {"url": access.url, "accessToken": access.access_token}
     except (SignalRError, ValueError) as exc:
         raise click.ClickException(str(exc)) from exc
-    click.echo(msgspec.json.encode(result).decode() if as_json else "\n".join(result.values()))
+    click.echo(msgspec.json.encode(result).decode() if json else "\n".join(result.values()))
 
 
 def _identity(user: str | None, given: Sequence[str], lifetime: float) -> Identity:

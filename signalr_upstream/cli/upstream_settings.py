@@ -34,7 +34,9 @@ class Rule(Struct, frozen=True):
     resource: str | None = None
 
 
-def rules_for(apps: Sequence[UpstreamApp], url: str, *, exact: bool, resource: str | None) -> list[Rule]:
+def rules_for(
+    apps: Sequence[UpstreamApp], url: str, *, exact: bool, resource: str | None, connection: str | None = None
+) -> list[Rule]:
     """The rules that bring an app what it handles, and nothing else where patterns can say so.
 
     Args:
@@ -42,11 +44,13 @@ def rules_for(apps: Sequence[UpstreamApp], url: str, *, exact: bool, resource: s
         exact: name the events of messages, too. Without a rule that fits, the service drops a client's ``invoke()``
             without an answer, so that is not the default.
         resource: what a managed identity's token is wanted for; None for no token.
+        connection: only hubs of this connection setting; None for all.
     """
     rules = [
         Rule(template_url(url, path_of(app)), _hub_pattern(app, hub), category, events, resource)
         for app in apps
         for hub in app.hubs
+        if connection in (None, hub.connection)
         for category in (CONNECTIONS, MESSAGES)
         if (events := _event_pattern(hub, category, exact=exact))
     ]

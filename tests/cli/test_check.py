@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from signalr_upstream import Hub, Identity, UpstreamApp
-from signalr_upstream.cli.diagnosis import MAX_SKEW, NOTE, OK, PROBLEM, Finding, examine
+from signalr_upstream.cli.diagnosis import MAX_SKEW, examine
+from signalr_upstream.cli.findings import NOTE, OK, PROBLEM, Finding
 from signalr_upstream.cli.public_url import CONTENT_TYPE, ESCAPED_EVENT
 from signalr_upstream.entra import EntraUpstream
 from signalr_upstream.errors import ConnectError, DeliveryUnknown

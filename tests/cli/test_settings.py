@@ -1,12 +1,12 @@
 """``signalr-upstream settings``: every form is read by something that is not its writer."""
 
-import re
 import shlex
 from pathlib import Path
 from typing import Any
 
 import hcl2
 import pytest
+from pycep import BicepParser
 
 from signalr_upstream.local.upstream.settings import read_settings
 from signalr_upstream.local.upstream.templates import UpstreamTemplate
@@ -143,10 +143,12 @@ def test_an_app_that_wants_tokens_has_to_be_given_an_identity(programs: Programs
 def test_bicep_has_every_template_in_its_own_quotes(programs: Programs) -> None:
     text = settings(programs, "bicep", "--managed-identity", "api://it's", "--exact")
 
-    # The whole grammar of it: a name and a string, or a name and what is in brackets.
-    assert re.fullmatch(r"(\s*(\w+: )?('([^'\\$]|\\['\\$]|\$(?!\{))*'|[\[{])\n|\s*[\]}]\n)+", text)
+    resource = BicepParser().parse(text=f"resource a 'b@1' = {{\n{text}}}\n")["resources"]["a"]
+    templates = resource["config"]["upstream"]["templates"]
     strings = [
-        re.sub(r"\\(['\\$])", r"\1", found) for found in re.findall(r"Pattern: '((?:[^'\\]|\\.)*)'", text)
+        template[f"{name}Pattern"].replace("\\", "")
+        for template in templates
+        for name in ("hub", "category", "event")
     ]
     assert strings == [
         *("chat", "connections", "connected"),
@@ -154,8 +156,9 @@ def test_bicep_has_every_template_in_its_own_quotes(programs: Programs) -> None:
         *("news", "connections", "disconnected"),
         *("*", "messages", "*"),
     ]
-    assert text.count("resource: 'api://it\\'s'") == 4
-    assert text.count("type: 'ManagedIdentity'") == 4
+    assert {template["auth"]["type"] for template in templates} == {"ManagedIdentity"}
+    assert {template["auth"]["managedIdentity"]["resource"] for template in templates} == {"api://it\\'s"}
+    assert text.count("'leave it\\'s \\${here},sendMessage'") == 1
 
 
 def test_a_name_that_no_pattern_can_hold_takes_all(programs: Programs, tmp_path: Path) -> None:
@@ -232,3 +235,21 @@ def test_an_app_without_handlers_needs_no_call(programs: Programs) -> None:
 
     assert result.exit_code == 1
     assert "no handler is registered" in result.output
+
+
+def test_hubs_of_another_service_have_settings_of_their_own(programs: Programs) -> None:
+    code = """\
+from signalr_upstream import Hub, UpstreamApp
+here, there = Hub("here"), Hub("there", connection="Other")
+@here.on("say")
+@there.on("say")
+async def say() -> None: ...
+app = UpstreamApp(here, there)
+"""
+    result = programs.run_on("settings", code, "--url", URL)
+
+    assert result.exit_code == 2
+    assert "say which with --connection: AzureSignalRConnectionString, Other" in result.output
+    text = settings(programs, "az", "--connection", "Other", code=code)
+    assert "hub-pattern=there" in text
+    assert "hub-pattern=here" not in text
