@@ -205,8 +205,11 @@ class Inspector:
         entry = find(self._journal, request.path_params["number"])
         if not isinstance(entry, UpstreamCall) or not entry.whole:
             return _problem(404, "This call is not kept any more, or not all of it.")
-        again = await self._upstream.replay(entry)
-        return _json({"number": again.number})
+
+        async def replay() -> dict[str, int]:
+            return {"number": (await self._upstream.replay(entry)).number}
+
+        return await _outcome(replay)
 
     async def _set_faults(self, request: Request) -> Response:
         try:

@@ -132,12 +132,13 @@ class Upstream:
         await self._transport.aclose()
 
     async def replay(self, call: UpstreamCall) -> UpstreamCall:
-        """Make a call of the journal once more, signed anew. Its answer goes to nobody but the journal."""
-        signature = sign_connection(call.connection_id, self.keys).encode()
-        headers = [
-            (name, signature if name.lower() == wire.SIGNATURE else value)
-            for name, value in call.request.headers
-        ]
+        """Make a call of the journal once more, with a new signature and, where the template asks for one now, a new
+        token. Its answer goes to nobody but the journal."""
+        proofs = {wire.SIGNATURE: sign_connection(call.connection_id, self.keys).encode()}
+        template = self.rules.find(hub=call.hub, category=call.category, event=call.event)
+        if template is not None and template.resource is not None:
+            proofs[b"authorization"] = self._authorization(template.resource)
+        headers = [(name, proofs.get(name.lower(), value)) for name, value in call.request.headers]
         asked = call.request
         return await self._attempts.repeat(
             Post(
@@ -214,14 +215,15 @@ class Upstream:
             )
             url = template.expand(hub=caller.hub, category=category, event=event)
             if template.resource is not None:
-                headers.append(
-                    (b"Authorization", f"Bearer {self._tokens.token(template.resource).token}".encode())
-                )
+                headers.append((b"Authorization", self._authorization(template.resource)))
         except (ValueError, ConfigurationError) as error:
             raise UnreachableError(f"it cannot be sent to the app: {error}") from None
         # h11 refuses spaces around a value, which mean nothing; claims end in one where the last of them is empty.
         headers = [(name, value.strip(b" \t")) for name, value in headers]
         return Post(caller.connection_id, caller.hub, category, event, url, headers, body)
+
+    def _authorization(self, resource: str) -> bytes:
+        return f"Bearer {self._tokens.token(resource).token}".encode()
 
     def _nowhere(self, hub: str, category: str, event: str) -> str:
         if not self.rules.templates:

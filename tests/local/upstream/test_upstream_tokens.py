@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from signalr_upstream.local import LocalService, UpstreamTemplate
 from signalr_upstream.local.clock import ManualClock
+from signalr_upstream.local.records.journal import Journal
 from signalr_upstream.local.upstream.delivery import Caller, Upstream
 from signalr_upstream.local.upstream.rules import Rules
 from signalr_upstream.local.upstream.upstream_tokens import (
@@ -143,6 +144,41 @@ async def test_calls_bring_a_token_where_the_template_asks_for_one_and_the_app_c
     claims = jwt.decode(token, keys[0], algorithms=["RS256"], audience="api://my-app", issuer=issuer)
     assert (scheme, claims["tid"]) == ("Bearer", TENANT_ID)
     assert posted.status_code == 404
+
+
+async def test_a_call_that_is_made_again_brings_a_token_that_is_good_then() -> None:
+    brought: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        brought.append(dict(scope["headers"]).get(b"authorization", b"").decode())
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    clock = ManualClock(START)
+    journal = Journal(clock)
+    issuer = TokenIssuer(lambda: BASE, clock)
+    rules = Rules(
+        [
+            UpstreamTemplate("http://app/", event="asked", resource="api://my-app"),
+            UpstreamTemplate("http://app/"),
+        ]
+    )
+    upstream = Upstream(app=app, rules=rules, keys=["k" * 44], tokens=issuer, journal=journal)
+    for target in ("asked", "other"):
+        await upstream.call(Caller("c", "chat", None, (), ""), Invocation(target, Raw(b"[]")), binary=False)
+
+    clock.advance(LIFETIME)
+    for call in journal.upstream_calls:
+        await upstream.replay(call)
+
+    first, none, again, none_again = brought
+    assert (none, none_again) == ("", "")
+    assert [
+        check(issuer, value.removeprefix("Bearer "), "api://my-app")["exp"] for value in (first, again)
+    ] == [
+        START + LIFETIME,
+        START + 2 * LIFETIME,
+    ]
 
 
 async def test_without_the_extra_the_way_to_install_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
