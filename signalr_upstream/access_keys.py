@@ -1,7 +1,7 @@
 """The key that client tokens are signed with: the access key, or with Entra ID a temporary one of the service's."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -12,6 +12,7 @@ from .delivery import Delivery, Request
 from .entra import Lasting, Renewed
 from .errors import ServiceError
 from .protocol import rest
+from .telemetry import Observer, tell
 
 LIFETIME: Final = 90 * 60.0
 """Seconds a temporary key is taken for good. The service changes its own every hour and takes old ones longer."""
@@ -39,11 +40,17 @@ class AccessKeys:
     """Signing keys by endpoint; temporary ones are fetched with the first client token that needs one."""
 
     def __init__(
-        self, delivery: Delivery, *, api_version: str, clock: Callable[[], float] = time.time
+        self,
+        delivery: Delivery,
+        *,
+        api_version: str,
+        clock: Callable[[], float] = time.time,
+        telemetry: Sequence[Observer] = (),
     ) -> None:
         self._delivery = delivery
         self._query = f"?api-version={api_version}"
         self._clock = clock
+        self._telemetry = telemetry
         self._temporary: dict[str, Renewed[SigningKey]] = {}  # by url
         self._endpoints: dict[str, Endpoint] = {}  # by url, as they were last: credentials may change
 
@@ -76,4 +83,5 @@ class AccessKeys:
                 operation="access_key",
                 status=answer.status,
             )
+        tell(self._telemetry, lambda observer: observer.fetched("temporary_key"))
         return Lasting(SigningKey(found.key, found.key_id), self._clock() + LIFETIME)

@@ -19,6 +19,7 @@ from .calls import Calls, Limits
 from .claims import ClientAccess, Identity
 from .client import HubClient
 from .connection_string import counts_as_none
+from .duplicates import Once
 from .endpoints import Setting, Source
 from .entra import Credential, EntraUpstream
 from .errors import ConfigurationError
@@ -36,6 +37,7 @@ from .routing import Routes
 from .services import Connection, Services
 from .stream_calls import StreamCalls, check_streams
 from .targets import C
+from .telemetry import SLOW_AFTER, Observer
 from .transport import Transport
 from .upstream_tokens import tokens_of
 
@@ -73,6 +75,10 @@ class UpstreamApp(Starlette):
         max_concurrent_calls: calls one worker runs at a time; more are answered 503.
         body_timeout: seconds for a body to arrive.
         handler_timeout: seconds for a handler to answer.
+        slow_after: seconds after which a call is logged as a warning, however well it ends.
+        duplicates: ``Duplicates()`` or ``RedisDuplicates(...)``: a call that the service delivers twice runs once, and
+            both get its answer. Default: it runs twice.
+        telemetry: observers that count and trace: ``Prometheus()``, ``OpenTelemetry()``, your own ``Observer``.
         debug: send the text of any exception to the caller. For development.
         insecure: serve calls without looking at their signature. For experiments on loopback only.
         health: also serve ``/healthz`` and ``/readyz``.
@@ -114,6 +120,9 @@ class UpstreamApp(Starlette):
         max_concurrent_calls: int = MAX_CONCURRENT_CALLS,
         body_timeout: float = BODY_TIMEOUT,
         handler_timeout: float = HANDLER_TIMEOUT,
+        slow_after: float = SLOW_AFTER,
+        duplicates: Once | None = None,
+        telemetry: Sequence[Observer] = (),
         debug: bool = False,
         insecure: bool = False,
         health: bool = False,
@@ -155,7 +164,7 @@ class UpstreamApp(Starlette):
             hubs=hubs,
             credential=credential,
             upstream_keys=upstream_keys,
-            tokens=None if insecure else tokens_of(entra, http_client),
+            tokens=None if insecure else tokens_of(entra, http_client, telemetry),
             application=application,
             seal_key=seal_key,
             protocols=protocols,
@@ -164,6 +173,7 @@ class UpstreamApp(Starlette):
             http_client=http_client,
             insecure=insecure,
             parallel_invocations=parallel_invocations,
+            telemetry=telemetry,
         )
         self._user_lifespan = lifespan or _no_lifespan
         self._routes = Routes(
@@ -187,8 +197,13 @@ class UpstreamApp(Starlette):
             after=self._after,
             streams=self._streams,
             enc_hook=enc_hook_with(enc_hook),
+            observers=telemetry,
+            slow_after=slow_after,
+            duplicates=duplicates,
         )
-        own = negotiate_routes(self, self._routes.find_hub, cors_origins, self.dependency_overrides)
+        own = negotiate_routes(
+            self, self._routes.find_hub, cors_origins, self.dependency_overrides, telemetry
+        )
         super().__init__(routes=[*routes, *own], middleware=middleware, lifespan=self._run_lifespan)
         if health:
             self.add_health_routes()
@@ -313,6 +328,15 @@ class UpstreamApp(Starlette):
     async def after_work_done(self) -> None:
         """Wait for what handlers have left to ``ctx.after``, however long it takes; for tests."""
         await self._after.done()
+
+    @property
+    def slow_after(self) -> float:
+        """Seconds after which a call is logged as a warning."""
+        return self._calls.slow_after
+
+    @slow_after.setter
+    def slow_after(self, seconds: float) -> None:
+        self._calls.slow_after = seconds
 
     def expire_calls(self) -> None:
         """Answer what still runs like a time-out; the end of a shutdown's patience."""

@@ -70,7 +70,10 @@ class SignatureVerifier:
                 if hmac.compare_digest(expected, item):
                     return index
         shown = connection_id[:64].decode("utf-8", "replace")
-        raise SignatureError(f"no valid signature for connection {shown!r}")
+        raise SignatureError(
+            f"no valid signature for connection {shown!r}",
+            reason="signature_wrong" if header else "signature_missing",
+        )
 
 
 def verify_signature(header: str, connection_id: str, keys: Sequence[str]) -> int:

@@ -12,18 +12,20 @@ import hmac
 import logging
 import time
 import urllib.parse
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from msgspec import Raw, Struct
 from starlette.types import Receive, Scope, Send
 
 from .after import AfterWork
+from .call_body import BodyReader, decode_invocation, join_repeated
+from .call_log import TOLD, log_end, note
+from .connection_string import Endpoint
 from .context import Context
 from .depends import Overrides
+from .duplicates import Once, duplicate_key
 from .errors import (
-    BodyTimeoutError,
-    BodyTooLargeError,
     ConfigurationError,
     HubError,
     InvalidMessageError,
@@ -45,28 +47,28 @@ from .protocol.upstream import (
     CONNECTED,
     CONNECTION_ID,
     CONNECTIONS,
-    CONTENT_LENGTH,
     DISCONNECTED,
-    HEADER_PREFIX,
     MESSAGES,
     SIGNATURE,
     decode_header,
     decode_json_body,
-    decode_json_invocation,
-    decode_msgpack_invocation,
     encode_error,
 )
 from .reply import NO_CONTENT, Reply, completion, problem, send_reply
-from .routing import Headers, Route, Routes
+from .routing import Route, Routes
 from .running import CallerGone, Runner
 from .stream_calls import StreamCalls
 from .streams import MASKED, encodable, text_for_client
+from .telemetry import UNKNOWN, Call, Observed, Observer, Outcome, outcome_of
 from .threads import Threads
 from .time_limit import TimeLimitPassed
 
 logger = logging.getLogger("signalr_upstream")
 
 TIMED_OUT = "The call took too long on the server and was ended."
+
+_COMES_AGAIN = (Outcome.REDELIVER, Outcome.CALLER_GONE)
+"""What has been answered so may be delivered once more, and then runs."""
 
 
 class Limits(Struct, frozen=True):
@@ -93,15 +95,20 @@ class Calls:
         after: AfterWork,
         streams: StreamCalls,
         enc_hook: Callable[[Any], Any] | None,
+        observers: Sequence[Observer],
+        slow_after: float,
+        duplicates: Once | None,
     ) -> None:
         self._app = app
         self._routes = routes
         self._limits = limits
-        self._limit_digits = len(str(limits.max_body_size))
         self._code = code
         self._debug = debug
         self._after = after
         self._streams = streams
+        self._observe = [observer.call for observer in observers]
+        self.slow_after = slow_after
+        self._duplicates = duplicates
         self._running = 0
         self._said: set[str] = set()
         threads = Threads(left_behind=self._thread_left, ended_late=self._thread_ended)
@@ -109,25 +116,33 @@ class Calls:
             timeout=limits.handler_timeout, threads=threads, overrides=overrides, enc_hook=enc_hook
         )
         self.time_limits = self._runner.time_limits
+        self._body = BodyReader(self.time_limits, max_size=limits.max_body_size, timeout=limits.body_timeout)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one upstream call. It never raises for what the caller sent."""
         current = current_app.set(self._app)
+        call = observed = None
+        if self._observe:
+            call = Call(scope["headers"])
+            observed = Observed(self._observe, call)
         try:
-            await self._answer(scope, receive, send)
-        except (UpstreamError, TokenError, ProtocolError, ConfigurationError) as error:
-            await send_reply(send, self._refusal(error))
-        except TimeLimitPassed:  # of the body: that of a handler is an answer to its caller
-            detail = f"the body did not arrive within {self._limits.body_timeout:g} seconds"
-            await send_reply(send, self._refusal(BodyTimeoutError(detail)))
+            await self._answer(scope, receive, send, call)
+        except (UpstreamError, TokenError, ProtocolError, ConfigurationError, TimeLimitPassed) as error:
+            # The time limit is that of the body: that of a handler is an answer to its caller.
+            refusal = self._body.late() if isinstance(error, TimeLimitPassed) else error
+            if call is not None:
+                call.refused(refusal)
+            await send_reply(send, self._refusal(refusal))
         finally:
+            if observed is not None:
+                observed.end()
             current_app.reset(current)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = time.perf_counter() if logger.isEnabledFor(logging.DEBUG) else None
+    def _admit(self, scope: Scope, call: Call | None) -> tuple[dict[bytes, bytes], Route, Endpoint | None]:
+        """Everything that is checked before the body: headers, route, and the endpoint the call comes from."""
         lines: list[tuple[bytes, bytes]] = scope["headers"]
         headers = dict(lines)
-        repeated = None if len(headers) == len(lines) else _join_repeated(lines, headers)
+        repeated = None if len(headers) == len(lines) else join_repeated(lines, headers)
         route = self._routes.seen(scope, headers)
         service = self._routes.service(headers) if route is None else route.service
         connection_id = headers.get(CONNECTION_ID, b"")
@@ -137,7 +152,10 @@ class Calls:
             else service.prove(headers.get(SIGNATURE, b""), connection_id, lines)
         )
         if not connection_id:
-            raise SignatureError("the header x-asrs-connection-id is missing")
+            raise SignatureError("the header x-asrs-connection-id is missing", reason="no_connection_id")
+        if call is not None:
+            call.connection_id = decode_header(connection_id)
+            call.key_index = service.key_index(headers.get(SIGNATURE, b""), connection_id)
         if self._code is not None:
             self._check_code(scope["query_string"])
         if scope["method"] != "POST":
@@ -148,16 +166,26 @@ class Calls:
             route = self._routes.find(scope, headers)
         if route.category == CONNECTIONS and route.event.lower() == DISCONNECTED:
             self._streams.end_of(decode_header(connection_id))
+        if call is not None:
+            call.hub = route.registered_hub
+            call.handler = UNKNOWN if route.handler is None else route.handler.event
+        return headers, route, endpoint
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, call: Call | None) -> None:
+        begun = time.perf_counter()
+        headers, route, endpoint = self._admit(scope, call)
         handler = route.handler
         if handler is None:
             self._routes.explain_missing(route)
+            if call is not None:
+                call.outcome, call.status = Outcome.NO_HANDLER, NO_CONTENT[0]
             await send_reply(send, NO_CONTENT)
             return
         if self._running >= self._limits.max_concurrent_calls:
             raise OverloadedError("this worker runs as many calls as it takes; try again")
         self._running += 1
         try:
-            body = await self._body(headers, receive)
+            body = await self._body.read(headers, receive)
             if body is None:
                 return  # the caller has gone
             context = Context(
@@ -171,37 +199,78 @@ class Calls:
                 endpoint,
                 handler.kinds,
             )
+            context.begun = begun
+            message = None
             if route.category == MESSAGES:
-                message = _decode_invocation(body, route)
-                reply = await self._invoke(route, handler, context, message, receive)
+                message = decode_invocation(body, route)
+                context.invocation_id = message.invocation_id or None
+            if self._duplicates is None:
+                reply = await self._handled(route, handler, context, message, receive)
             else:
-                reply = await self._connection_event(route, handler, context, receive)
+                work = functools.partial(self._handled, route, handler, context, message, receive)
+                reply = await self._once(self._duplicates, endpoint, context, work)
         finally:
             self._running -= 1
         context.is_answered = True
+        if call is not None:
+            call.outcome, call.status, call.error_type = context.outcome, reply[0], context.error_type
         try:
             await send_reply(send, reply)
         finally:  # also if the caller has gone meanwhile: the handler has run
             if context.after_work and not handler.binding.is_stream:
                 self._after.begin(context)
-        if begun is not None:
-            logger.debug("%r answered %d in %.1f ms", context, reply[0], (time.perf_counter() - begun) * 1000)
+        is_slow = time.perf_counter() - begun >= self.slow_after and context.outcome not in TOLD
+        if is_slow or logger.isEnabledFor(logging.DEBUG):
+            log_end(context, reply[0], is_slow=is_slow)
+
+    async def _once(
+        self,
+        duplicates: Once,
+        endpoint: Endpoint | None,
+        context: Context,
+        work: Callable[[], Awaitable[Reply]],
+    ) -> Reply:
+        """Do the work, or give the answer to the call that this is a duplicate of."""
+        if context.category == MESSAGES and context.invocation_id is None:
+            return await work()
+        is_first = False
+
+        async def first() -> tuple[Reply, bool]:
+            nonlocal is_first
+            is_first = True
+            reply = await work()
+            return reply, context.outcome not in _COMES_AGAIN
+
+        reply = await duplicates.answer(
+            duplicate_key(
+                endpoint.url if endpoint else "",
+                context.hub,
+                context.connection_id,
+                invocation_id=context.invocation_id,
+                event=context.event,
+            ),
+            first,
+        )
+        if not is_first:
+            context.outcome = Outcome.DUPLICATE
+        return reply
+
+    def _handled(
+        self,
+        route: Route,
+        handler: Handler,
+        context: Context,
+        message: Invocation | StreamInvocation | None,
+        receive: Receive,
+    ) -> Awaitable[Reply]:
+        if message is None:
+            return self._connection_event(route, handler, context, receive)
+        return self._invoke(route, handler, context, message, receive)
 
     def _check_code(self, query: bytes) -> None:
         given = urllib.parse.parse_qs(query.decode("latin-1")).get("code", [""])[-1]
         if not hmac.compare_digest(given.encode(), (self._code or "").encode()):
-            raise SignatureError("the upstream URL's code= is missing or wrong")
-
-    # --- the body ---
-
-    def _body(self, headers: Headers, receive: Receive) -> Awaitable[bytes | None]:
-        """The body; None if the caller hung up."""
-        limit = self._limits.max_body_size
-        length = headers.get(CONTENT_LENGTH, b"0")
-        # The server has checked its form; a number of fewer digits than the limit's is below it.
-        if len(length) >= self._limit_digits and (not length.isdigit() or int(length[:20]) > limit):
-            raise BodyTooLargeError(f"the body is larger than {limit} bytes")
-        return self.time_limits.within(self._limits.body_timeout, _read_pieces(receive, limit))
+            raise SignatureError("the upstream URL's code= is missing or wrong", reason="code")
 
     # --- handlers ---
 
@@ -213,7 +282,7 @@ class Calls:
         message: Invocation | StreamInvocation,
         receive: Receive,
     ) -> Reply:
-        context.invocation_id = invocation_id = message.invocation_id or None
+        invocation_id = context.invocation_id
         binary = route.binary
         context.carries(message.arguments, binary=binary)
         try:
@@ -283,35 +352,36 @@ class Calls:
     def _said_of(self, error: Exception, route: Route, context: Context) -> str | Reply:
         """What the caller is told of an error, which is logged if nobody else would hear of it; or the whole answer."""
         if isinstance(error, CallerGone):
-            logger.info("%r was cancelled, since its caller has gone", context)
+            note(context, Outcome.CALLER_GONE, logging.INFO, "%r was cancelled, since its caller has gone")
             context.after_work = ()
             return NO_CONTENT
         if isinstance(error, TimeLimitPassed):
-            logger.warning("%r passed its time limit", context)
+            note(context, Outcome.TIMED_OUT, logging.WARNING, "%r passed its time limit")
             return TIMED_OUT
         error = route.errors.map(error)
+        context.error_type = type(error).__name__
         if isinstance(error, Redeliver):
-            logger.warning("%r asks to be delivered again", context)
+            note(context, Outcome.REDELIVER, logging.WARNING, "%r asks to be delivered again")
             context.after_work = ()  # it is left again then
             detail = "the handler asks for this call to be delivered again"
             return problem(error.status_code, detail, (b"retry-after", b"1"))
         if isinstance(error, HubError):
+            context.outcome = Outcome.REFUSED
             if context.invocation_id is None:
-                logger.warning(
-                    "%r was refused, and its caller does not wait for an answer: %r", context, str(error)
-                )
+                text = "%r was refused, and its caller does not wait for an answer: %r"
+                note(context, Outcome.REFUSED, logging.WARNING, text, str(error))
             return text_for_client(error)
-        logger.error("%r failed", context, exc_info=error)
+        note(context, Outcome.FAILED, logging.ERROR, "%r failed", error=error)
         return encodable(f"{type(error).__name__}: {error}") if self._debug else MASKED
 
     def _refusal(self, error: SignalRError) -> Reply:
-        status = error.status_code
+        status, said = error.status_code, {"outcome": outcome_of(error).value}
         if isinstance(error, ConfigurationError):
             if str(error) not in self._said:
-                logger.error("upstream calls are answered %d: %s", status, error)
+                logger.error("upstream calls are answered %d: %s", status, error, extra=said)
             self._said.add(str(error))
         elif not isinstance(error, NoHandlerError):
-            logger.warning("upstream call answered %d: %s", status, error)
+            logger.warning("upstream call answered %d: %s", status, error, extra=said)
         if isinstance(error, OverloadedError | KeysNotFetchedError):
             return problem(status, str(error), (b"retry-after", b"1"))
         if isinstance(error, MethodNotAllowedError):
@@ -322,38 +392,3 @@ class Calls:
                 status, f"the signature is missing or wrong: is this the access key of the service{code}?"
             )
         return problem(status, str(error))
-
-
-def _decode_invocation(body: bytes, route: Route) -> Invocation | StreamInvocation:
-    message = decode_msgpack_invocation(body) if route.binary else decode_json_invocation(body)
-    if message.target != route.event and message.target.lower() != route.event.lower():
-        raise InvalidMessageError("the invocation's target is not the event in X-ASRS-Event")
-    return message
-
-
-def _join_repeated(lines: list[tuple[bytes, bytes]], headers: dict[bytes, bytes]) -> bytes | None:
-    """Join repeated signature lines in ``headers``; the name of another repeated header that matters, or None."""
-    seen: set[bytes] = set()
-    repeated = None
-    for name, _ in lines:
-        if name in seen and name != SIGNATURE and name.startswith((HEADER_PREFIX, b"content-")):
-            repeated = name
-        seen.add(name)
-    headers[SIGNATURE] = b",".join(value for name, value in lines if name == SIGNATURE)
-    return repeated
-
-
-async def _read_pieces(receive: Receive, limit: int) -> bytes | None:
-    pieces: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        piece: bytes = message.get("body", b"")
-        size += len(piece)
-        if size > limit:
-            raise BodyTooLargeError(f"the body is larger than {limit} bytes")
-        pieces.append(piece)
-        if not message.get("more_body", False):
-            return piece if len(pieces) == 1 else b"".join(pieces)

@@ -23,6 +23,7 @@ from .protocol.rest_bodies import BodyEncoder
 from .protocol.rest_paths import HubPaths
 from .router import DefaultRouter, Router
 from .targets import C, Clients, Kinds, closing
+from .telemetry import Observer, tell
 from .transport import Transport
 from .typed_clients import kinds_of
 
@@ -53,6 +54,7 @@ class ServiceClient:
         http_client: an ``httpx.AsyncClient`` to use (proxy, certificates, mocks). It stays yours to close.
         timeout: seconds for each attempt of a request.
         total_timeout: seconds for a call with all its attempts.
+        telemetry: observers that count and trace; see ``UpstreamApp``.
         api_version: of the REST API.
 
     Raises:
@@ -76,6 +78,7 @@ class ServiceClient:
         http_client: "httpx.AsyncClient | None" = None,
         timeout: float = TIMEOUT,
         total_timeout: float = TOTAL_TIMEOUT,
+        telemetry: Sequence[Observer] = (),
         api_version: str = rest.API_VERSION,
     ) -> None:
         if application:
@@ -89,14 +92,17 @@ class ServiceClient:
         self._router = router or DefaultRouter()
         self._seal_key = seal_key
         if transport is None:
-            from .default_transport import transport_over  # noqa: PLC0415 - importing an app needs none of it
+            from .default_transport import DefaultTransport, transport_over  # noqa: PLC0415 - importing an app needs none of it
 
             transport = transport_over(http_client)
+            if isinstance(transport, DefaultTransport):
+                pooled = transport
+                tell(telemetry, lambda observer: observer.watch(pooled))
         self._transport = transport
         self._delivery = Delivery(
-            self.endpoints, self._transport, timeout=timeout, total_timeout=total_timeout
+            self.endpoints, self._transport, timeout=timeout, total_timeout=total_timeout, telemetry=telemetry
         )
-        self._access_keys = AccessKeys(self._delivery, api_version=api_version)
+        self._access_keys = AccessKeys(self._delivery, api_version=api_version, telemetry=telemetry)
         self._hubs: dict[tuple[str, str, object], HubClient[Any]] = {}
 
     def __repr__(self) -> str:

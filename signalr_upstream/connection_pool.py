@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from .errors import ConnectError, DeliveryUnknown
 from .http_connection import HttpConnection
+from .telemetry import PoolUse
 from .transport import MAX_ANSWER, Answer
 
 MAX_CONNECTIONS: Final = 100
@@ -131,6 +132,10 @@ class ConnectionPool:
         if self._failures:
             self._failures.pop(connection.address, None)
         return answer
+
+    def use(self) -> PoolUse:
+        """How many connections there are, and requests that wait for one."""
+        return PoolUse(len(self._busy), len(self._idle), sum(not waiter.done() for waiter, _ in self._queue))
 
     async def aclose(self) -> None:
         """Close every connection; requests that are under way, or wait for a connection, fail."""

@@ -28,6 +28,7 @@ from .protocol.upstream import (
 )
 from .streams import stream_to
 from .targets import UNTYPED, C, Clients, ConnectionTarget, Kinds, Target
+from .telemetry import Outcome
 
 T = TypeVar("T")
 
@@ -41,6 +42,8 @@ class Service(Struct, frozen=True):
 
     verify: Callable[[bytes, bytes], Endpoint | None]
     """Signature and connection id → the endpoint whose key made it; SignatureError, NoKeysError."""
+    key_index: Callable[[bytes, bytes], int | None]
+    """The same → which of our keys made it, for metrics; None if none did."""
     unsealer: Unsealer
     hub_client: Callable[[str, Endpoint | None], HubClient]
     """A hub's name and the endpoint its connections live at."""
@@ -61,7 +64,13 @@ class Context(Generic[C]):
         invocation_id: None if the caller does not wait for an answer (``send()`` in the JavaScript client).
         error: why the connection ended; only for ``disconnected``, and None for a normal end.
         is_answered: whether the service has its answer, or gets it now; so in work of ``after``.
+        begun: when it began, as ``time.perf_counter`` says.
+        outcome, error_type: what became of it, and the name of the exception it ended with; see ``telemetry``.
     """
+
+    begun: float = 0.0
+    outcome: Outcome = Outcome.SUCCESS
+    error_type: str = ""
 
     after_work: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]] = ()
 

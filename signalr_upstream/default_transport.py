@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from .direct_transport import DirectTransport
+from .telemetry import PoolUse
 from .transport import Answer, Transport
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ class DefaultTransport:
         """See ``Transport.request``."""
         chosen = self._choices.get(base) or self._choose(base)
         return chosen.request(method, base, target, headers, body, timeout=timeout)
+
+    def pool_use(self) -> PoolUse:
+        """The direct connections, and who waits for one; httpx does not tell."""
+        return self._direct.pool_use()
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""

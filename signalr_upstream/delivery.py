@@ -1,8 +1,9 @@
 """Make REST calls: signed, sent, judged, and repeated where that is safe."""
 
 import asyncio
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Final
 
 import anyio
@@ -18,6 +19,7 @@ from .protocol import rest
 from .protocol.rest import Operation
 from .protocol.rest_errors import refusal
 from .repeating import may_repeat, repeat
+from .telemetry import Observed, Observer, RestRequest
 from .transport import Answer, Transport
 
 MAX_IN_FLIGHT: Final = 16
@@ -69,12 +71,14 @@ class Delivery:
         *,
         timeout: float = TIMEOUT,
         total_timeout: float = TOTAL_TIMEOUT,
+        telemetry: Sequence[Observer] = (),
     ) -> None:
         self.health = Health(self._is_well)
         self._endpoints = endpoints
         self._transport = transport
         self._timeout = timeout
         self._total_timeout = total_timeout
+        self._observe = [observer.request for observer in telemetry]
         self._tokens = TokenCache()
         self._entra: dict[str, EntraToken] = {}  # by url
 
@@ -87,13 +91,14 @@ class Delivery:
         started = time.monotonic()
         total = timeout or self._total_timeout
         each = min(timeout or self._timeout, total)
+        resends = itertools.count(1)
         try:
             return await self._attempt(endpoint, request, each)
         except ServiceError as error:
             first = error
         if isinstance(first, UnauthorizedError):
             try:
-                return await self._attempt_anew(endpoint, request, each, first)
+                return await self._attempt_anew(endpoint, request, each, first, resends)
             except ServiceError as error:
                 first = error
         if not may_repeat(first, idempotent=request.idempotent):
@@ -101,26 +106,33 @@ class Delivery:
         left = started + total - time.monotonic()
         return await repeat(
             first,
-            lambda left: self._attempt_again(endpoint, request, min(each, left)),
+            lambda left: self._attempt_again(endpoint, request, min(each, left), resends),
             idempotent=request.idempotent,
             deadline=asyncio.get_running_loop().time() + left,
         )
 
-    async def _attempt_again(self, endpoint: Endpoint, request: Request, timeout: float) -> Answer:
+    async def _attempt_again(
+        self, endpoint: Endpoint, request: Request, timeout: float, resends: Iterator[int]
+    ) -> Answer:
         """One more attempt; keys may have changed since the first one."""
         try:
-            return await self._attempt(endpoint, request, timeout)
+            return await self._attempt(endpoint, request, timeout, next(resends))
         except UnauthorizedError as error:
-            return await self._attempt_anew(endpoint, request, timeout, error)
+            return await self._attempt_anew(endpoint, request, timeout, error, resends)
 
     async def _attempt_anew(
-        self, endpoint: Endpoint, request: Request, timeout: float, refused: UnauthorizedError
+        self,
+        endpoint: Endpoint,
+        request: Request,
+        timeout: float,
+        refused: UnauthorizedError,
+        resends: Iterator[int],
     ) -> Answer:
         """An attempt with another token, if there is one by now."""
         fresh = await self._after_refusal(endpoint, refused, timeout)
         if fresh is None:
             raise refused
-        return await self._attempt(fresh, request, timeout)
+        return await self._attempt(fresh, request, timeout, next(resends))
 
     async def make_all(self, calls: Sequence[tuple[Endpoint, Request]]) -> list[Answer | ServiceError]:
         """Make several calls, wait for all, and give what became of each."""
@@ -139,14 +151,37 @@ class Delivery:
                 group.start_soon(work)
         return outcomes
 
-    async def _attempt(self, endpoint: Endpoint, request: Request, timeout: float) -> Answer:
+    def _attempt(
+        self, endpoint: Endpoint, request: Request, timeout: float, resend: int = 0
+    ) -> Awaitable[Answer]:
+        if self._observe:
+            return self._observed(endpoint, request, timeout, resend)
+        return self._exchange(endpoint, request, timeout, ())
+
+    async def _observed(self, endpoint: Endpoint, request: Request, timeout: float, resend: int) -> Answer:
+        operation = request.operation
+        seen = RestRequest(
+            operation.name, operation.method, operation.path, endpoint.server_url, resend, headers=[]
+        )
+        with Observed(self._observe, seen):
+            try:
+                answer = await self._exchange(endpoint, request, timeout, seen.headers)
+            except ServiceError as error:
+                seen.status, seen.error_type = error.status, type(error).__name__
+                raise
+            seen.status, seen.error_type = answer.status, ""
+            return answer
+
+    async def _exchange(
+        self, endpoint: Endpoint, request: Request, timeout: float, further: Sequence[tuple[str, str]]
+    ) -> Answer:
         operation = request.operation
         token = (
             self._tokens.rest_token(endpoint, request.path, now=time.time())
             if endpoint.keys
             else await self._entra_token(endpoint).get(timeout=timeout)
         )
-        headers = [("Authorization", f"Bearer {token}")]
+        headers = [("Authorization", f"Bearer {token}"), *further]
         if request.content_type:
             headers.append(("Content-Type", request.content_type))
         try:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from .connection_pool import ConnectionPool, Origin
 from .loop_bound import LoopBound
+from .telemetry import PoolUse
 from .transport import Answer
 
 _WITH_LENGTH: Final = ("POST", "PUT")
@@ -64,6 +65,10 @@ class DirectTransport:
         await self._pools.get()
         return await self.request(method, base, target, headers, body, timeout=timeout)
 
+    def pool_use(self) -> PoolUse:
+        """What all loops together have."""
+        return PoolUse.sum(pools.use() for pools in self._pools.all())
+
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
         await self._pools.aclose()
@@ -98,6 +103,10 @@ class _Pools:
         if self._tls is None:
             self._tls = await asyncio.to_thread(default_context)
         return self._tls
+
+    def use(self) -> PoolUse:
+        """Of every pool."""
+        return PoolUse.sum(pool.use() for pool, _, _ in self._made.values())
 
     async def aclose(self) -> None:
         """Close every connection."""

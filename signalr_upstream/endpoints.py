@@ -24,7 +24,7 @@ from .connection_string import (
     load_endpoints,
     unusable_keys_reason,
 )
-from .errors import ConfigurationError, NoKeysError
+from .errors import ConfigurationError, NoKeysError, SignatureError
 
 MAX_PROVEN: Final = 4096
 """Connections whose signature is recognised: about 2 MiB, and the busy ones stay."""
@@ -161,6 +161,13 @@ class Endpoints:
         """Whether there are no keys because none are meant to be: every endpoint has a credential."""
         return self._proofs.is_keyless
 
+    def key_index(self, signature: bytes, connection_id: bytes) -> int | None:
+        """Which key, counted from 0, made a signature: access keys, then ``upstream_keys``. None if none did."""
+        try:
+            return self._proofs.key_index(signature, connection_id)
+        except SignatureError:
+            return None
+
     def require_keys(self) -> None:
         """Raise NoKeysError, which says why, if no upstream call can be verified."""
         self._proofs.require_keys()
@@ -238,7 +245,7 @@ class _Proofs:
         self.is_keyless = not owners and not self.proofless and not upstream_keys
         # A connection's signature never changes: it is worked out once and then recognised. What is refused is
         # not remembered, and a look-up by hash tells nobody how much of a guess was right.
-        self._verify = lru_cache(MAX_PROVEN)(SignatureVerifier(tuple(owners)).verify)
+        self.key_index = lru_cache(MAX_PROVEN)(SignatureVerifier(tuple(owners)).verify)
 
     def _are_loopback(self) -> bool:
         """Whether every endpoint is on this machine: elsewhere the emulator's key is anybody's."""
@@ -248,7 +255,7 @@ class _Proofs:
 
     def verify(self, signature: bytes, connection_id: bytes) -> Endpoint | None:
         self.require_keys()
-        return self._owners[self._verify(signature, connection_id)]
+        return self._owners[self.key_index(signature, connection_id)]
 
     def require_keys(self) -> None:
         if not self._owners:

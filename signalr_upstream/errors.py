@@ -107,9 +107,17 @@ class UpstreamError(SignalRError):
 
 
 class SignatureError(UpstreamError):
-    """The upstream call carries no signature made with one of our keys."""
+    """The upstream call carries no signature made with one of our keys.
+
+    Attributes:
+        reason: for metrics: ``signature_wrong``, ``signature_missing``, ``no_connection_id`` or ``code``.
+    """
 
     status_code = 401
+
+    def __init__(self, message: str, *, reason: str = "signature_wrong") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class NoHandlerError(UpstreamError):

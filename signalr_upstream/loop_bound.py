@@ -58,6 +58,10 @@ class LoopBound(Generic[C]):
             await anext(guarded.guard)
         return guarded.value
 
+    def all(self) -> list[C]:
+        """The values of all loops."""
+        return [guarded.value for guarded in list(self._values.values())]
+
     def _forget_closed(self) -> None:
         """A value may well refer to its loop, and then lives until it is forgotten."""
         for reference in self._values.keyrefs():  # a list: other threads may add theirs meanwhile

@@ -5,6 +5,7 @@ also for browsers of other origins, which get to see only answers with CORS head
 """
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 from starlette.exceptions import HTTPException
@@ -27,29 +28,44 @@ from .errors import (
 from .hub import Connector, Hub, current_app
 from .reply import problem
 from .streams import text_for_client
+from .telemetry import UNKNOWN, Negotiation, Observer, tell
 from .threads import Threads
 
 logger = logging.getLogger("signalr_upstream")
 
 _DOUBLED = "/negotiate/negotiate"
+_OUTCOMES = {200: "success", 404: "not_found", 500: "failed", 503: "unavailable"}
 
 
 class Negotiate:
     """The ASGI endpoint behind ``/{hub}/negotiate``."""
 
-    def __init__(self, app: Connector, find_hub: Callable[[str], Hub | None], overrides: Overrides) -> None:
+    def __init__(
+        self,
+        app: Connector,
+        find_hub: Callable[[str], Hub | None],
+        overrides: Overrides,
+        observers: Sequence[Observer],
+    ) -> None:
         self._app = app
         self._find_hub = find_hub
         self._overrides = overrides
+        self._observers = observers
         self._threads = Threads()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
+        begun = time.perf_counter()
         current = current_app.set(self._app)
         try:
             response = await self._answer(request)
         finally:
             current_app.reset(current)
+        if self._observers:
+            hub = self._find_hub(request.path_params["hub"])
+            outcome = _OUTCOMES.get(response.status_code, "refused")
+            news = Negotiation(hub.name if hub else UNKNOWN, outcome, time.perf_counter() - begun)
+            tell(self._observers, lambda observer: observer.negotiated(news))
         # A token is in it: no cache may keep it.
         response.headers["cache-control"] = "no-store"
         await response(scope, receive, send)
@@ -110,6 +126,7 @@ def negotiate_routes(
     find_hub: Callable[[str], Hub | None],
     cors_origins: Sequence[str],
     overrides: Overrides,
+    observers: Sequence[Observer],
 ) -> list[Route]:
     """The routes of negotiate, with CORS for these origins.
 
@@ -121,7 +138,7 @@ def negotiate_routes(
             "cors_origins: name the origins; browsers refuse '*' for requests with credentials"
         )
     endpoint = CORSMiddleware(
-        Negotiate(app, find_hub, overrides),
+        Negotiate(app, find_hub, overrides, observers),
         allow_origins=cors_origins,
         allow_methods=["POST"],
         allow_headers=["*"],

@@ -9,13 +9,14 @@ Spec: https://learn.microsoft.com/entra/identity-platform/signing-key-rollover, 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from .errors import SignalRError
+from .telemetry import Observer, tell
 from .transport import Transport
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class PublishedKeys:
         transport: carries the request.
         clock: seconds of a steady clock.
         fetch_every: seconds.
+        telemetry: who is told that keys have been fetched.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class PublishedKeys:
         *,
         clock: Callable[[], float] = time.monotonic,
         fetch_every: float = FETCH_EVERY,
+        telemetry: Sequence[Observer] = (),
     ) -> None:
         parts = urlsplit(url)
         self._url = url
@@ -63,6 +66,7 @@ class PublishedKeys:
         self._transport = transport
         self._clock = clock
         self._fetch_every = fetch_every
+        self._telemetry = telemetry
         self._keys: Mapping[str, RSAPublicKey] = {}
         self._fetched: float | None = None
         self._tried: float | None = None
@@ -137,6 +141,7 @@ class PublishedKeys:
         else:
             self._keys, self._fetched = keys, self._clock()
             again = self._fetch_every
+            tell(self._telemetry, lambda observer: observer.fetched("jwks"))
         # Not with the next call: after a quiet weekend the keys have to be good for the first one.
         if self._timer is not None:
             self._timer.cancel()

@@ -32,6 +32,7 @@ from .protocol.upstream import (
     decode_header,
 )
 from .registering import ErrorMaps, Filter, check_filter
+from .telemetry import UNKNOWN
 
 logger = logging.getLogger("signalr_upstream")
 
@@ -47,6 +48,7 @@ class Route(Struct, frozen=True):
     """All that is known about one spelling of (hub, category, event).
 
     Attributes:
+        registered_hub: the hub's name as the program has it, else ``unknown``.
         handler: None for what nobody handles.
         binary: whether the body is MessagePack.
         filters: what runs around the handler, the outermost first.
@@ -57,6 +59,7 @@ class Route(Struct, frozen=True):
     category: str
     event: str
     service: Service
+    registered_hub: str
     handler: Handler | None
     is_known_hub: bool
     binary: bool
@@ -134,6 +137,7 @@ class Routes:
             category=category.lower(),
             event=event,
             service=self._service_of(found),
+            registered_hub=found.name if found else UNKNOWN,
             handler=handler,
             is_known_hub=found is not None,
             binary=handler is not None and _is_msgpack(headers, category.lower()),

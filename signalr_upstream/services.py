@@ -14,6 +14,7 @@ from .endpoints import Endpoints, Setting, Source
 from .entra import Credential
 from .hub import Hub
 from .router import Router
+from .telemetry import Observer
 from .transport import Transport
 from .upstream_tokens import UpstreamProof, UpstreamTokens
 
@@ -60,6 +61,7 @@ class Services:
         http_client: "httpx.AsyncClient | None",
         insecure: bool,
         parallel_invocations: bool,
+        telemetry: Sequence[Observer],
     ) -> None:
         self._connection = connection
         self._hubs = hubs
@@ -74,6 +76,7 @@ class Services:
         self._http_client = http_client
         self._insecure = insecure
         self._parallel_invocations = parallel_invocations
+        self._telemetry = telemetry
         self._clients: dict[str, ServiceClient] = {}  # by setting, as the next
         self._services: dict[tuple[str, bool], Service] = {}
 
@@ -118,6 +121,7 @@ class Services:
                 router=self._router,
                 transport=self._connection.transport,
                 http_client=self._http_client,
+                telemetry=self._telemetry,
             )
         return self._clients[setting]
 
@@ -130,6 +134,7 @@ class Services:
             self._services[key] = Service(
                 verify=client.endpoints.verify_nothing if self._insecure else client.endpoints.verify,
                 prove=proof.verify if (proof := self._proof_by_token(client.endpoints)) else None,
+                key_index=client.endpoints.key_index,
                 unsealer=Unsealer(
                     [self.seal_key] if self.seal_key else lambda: client.endpoints.seal_keys,
                     trust_raw_claims=hub.trust_raw_claims,

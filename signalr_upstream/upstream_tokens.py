@@ -23,6 +23,7 @@ from .endpoints import Endpoints
 from .entra import EntraUpstream
 from .errors import ConfigurationError, KeysNotFetchedError, SignatureError, TokenError
 from .published_keys import PublishedKeys
+from .telemetry import Observer
 from .transport import Transport
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class UpstreamTokens:
         transport: fetches the issuers' keys; it is closed with this.
         clock: Unix seconds, for the tokens' times.
         keys_clock: seconds of a steady clock, for the age of the keys.
+        telemetry: who is told that keys have been fetched.
 
     Raises:
         ConfigurationError: what checking needs is not installed.
@@ -88,6 +90,7 @@ class UpstreamTokens:
         *,
         clock: Callable[[], float] = time.time,
         keys_clock: Callable[[], float] = time.monotonic,
+        telemetry: Sequence[Observer] = (),
     ) -> None:
         from jwt.algorithms import has_crypto  # noqa: PLC0415 - slow, and few apps check tokens
 
@@ -98,7 +101,7 @@ class UpstreamTokens:
         self._trusted = tuple(trusted)
         self._clock = clock
         self._sources = {
-            url: PublishedKeys(url, transport, clock=keys_clock)
+            url: PublishedKeys(url, transport, clock=keys_clock, telemetry=telemetry)
             for url in dict.fromkeys(one.keys_url for one in trusted)
         }
         self._proven: dict[bytes, _Proven] = {}
@@ -180,7 +183,9 @@ class UpstreamTokens:
 
 
 def tokens_of(
-    entra: EntraUpstream | Sequence[EntraUpstream] | None, http_client: "httpx.AsyncClient | None"
+    entra: EntraUpstream | Sequence[EntraUpstream] | None,
+    http_client: "httpx.AsyncClient | None",
+    telemetry: Sequence[Observer] = (),
 ) -> UpstreamTokens | None:
     """What checks the tokens that an app asks for; None if it asks for none.
 
@@ -196,7 +201,7 @@ def tokens_of(
         raise ConfigurationError("entra is empty: leave it out, or say whose tokens calls have to bring")
     from .default_transport import transport_over  # noqa: PLC0415 - importing an app needs none of it
 
-    return UpstreamTokens(trusted, transport_over(http_client))
+    return UpstreamTokens(trusted, transport_over(http_client), telemetry=telemetry)
 
 
 class UpstreamProof:

@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from ..telemetry import LOG_FIELDS
+
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message and, for an error, its traceback."""
+    """One JSON object a line: time, level, logger, message and, for an error, its traceback. About a call also its
+    event, connection, duration (seconds) and outcome."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -18,6 +21,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        line |= {name: getattr(record, name) for name in LOG_FIELDS if hasattr(record, name)}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)

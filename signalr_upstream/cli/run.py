@@ -37,6 +37,12 @@ from .options import app_argument, app_dir_option, option
     type=click.FloatRange(min=0),
     help="Seconds that running calls then have before they are answered like a time-out.",
 )
+@option(
+    "--slow-after",
+    default=None,
+    type=click.FloatRange(min=0),
+    help="Seconds after which a call is logged as a warning; default: what the app says, or 1.",
+)
 @option("--log-format", default="json", type=click.Choice(["json", "text"]), help="Form of a log line.")
 @option(
     "--log-level",

@@ -42,6 +42,7 @@ class Serving:
     keep_alive: float = 130.0
     drain_delay: float = 5.0
     drain_timeout: float = 25.0
+    slow_after: float | None = None
     log_format: str = "json"
     log_level: str = "info"
     server_log_level: str = "info"
@@ -121,6 +122,10 @@ def serve(serving: Serving, sockets: list[socket.socket] | None = None, *, paren
     entry = app if isinstance(app, UpstreamApp) else HealthRoutes(app)
     if isinstance(entry, UpstreamApp):
         entry.add_health_routes()
+
+    if serving.slow_after is not None:
+        for instance in UpstreamApp.instances():
+            instance.slow_after = serving.slow_after
 
     def on_drain() -> None:
         for part in (entry, *UpstreamApp.instances()):

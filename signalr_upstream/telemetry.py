@@ -1,0 +1,274 @@
+"""What happens, told to who wants to know: the fields of log lines, and observers that count and trace.
+
+The app, the client and negotiate report here. Without an observer a call pays for two looks at the clock and no more.
+Observers get names that the program has registered; whatever a client has chosen is ``unknown`` to them, or one client
+could make any number of time series.
+"""
+
+import logging
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from enum import StrEnum
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
+
+from msgspec import Struct
+
+from .errors import ConfigurationError, KeysNotFetchedError, OverloadedError, SignalRError, SignatureError
+
+logger = logging.getLogger("signalr_upstream")
+
+T = TypeVar("T")
+
+UNKNOWN: Final = "unknown"
+
+SLOW_AFTER: Final = 1.0
+"""Seconds after which a call is worth a warning: its client waits, and so does what that client says next."""
+
+LOG_FIELDS: Final = ("event", "connection", "duration", "outcome")
+"""What a log line about a call says besides its text. ``duration`` is in seconds."""
+
+MAX_FIELD: Final = 256
+"""Characters of a field; clients choose the length of an event."""
+
+
+class Outcome(StrEnum):
+    """What became of an upstream call."""
+
+    SUCCESS = "success"
+    REFUSED = "refused"
+    """A ``HubError``: the handler, ``require=`` or the arguments' types said no."""
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    REDELIVER = "redeliver"
+    CALLER_GONE = "caller_gone"
+    DUPLICATE = "duplicate"
+    """Answered with what the first of its kind was answered."""
+    CANCELLED = "cancelled"
+    """The server ended it before there was an answer."""
+    # No handler ran:
+    NOT_CONFIGURED = "not_configured"
+    KEYS_NOT_FETCHED = "keys_not_fetched"
+    """Those that tokens of Entra ID are checked with."""
+    UNAUTHORIZED = "unauthorized"
+    NO_HANDLER = "no_handler"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    BAD_REQUEST = "bad_request"
+    BODY_TIMEOUT = "body_timeout"
+    BODY_TOO_LARGE = "body_too_large"
+    MEDIA_TYPE = "media_type"
+    OVERLOADED = "overloaded"
+
+
+REFUSED_BODIES: Final = (Outcome.BODY_TIMEOUT, Outcome.BODY_TOO_LARGE, Outcome.MEDIA_TYPE)
+
+_BY_STATUS: Final = {
+    401: Outcome.UNAUTHORIZED,
+    404: Outcome.NO_HANDLER,
+    405: Outcome.METHOD_NOT_ALLOWED,
+    408: Outcome.BODY_TIMEOUT,
+    413: Outcome.BODY_TOO_LARGE,
+    415: Outcome.MEDIA_TYPE,
+}
+
+
+def outcome_of(error: SignalRError) -> Outcome:
+    """The outcome of a call that was refused with ``error`` before a handler ran."""
+    if isinstance(error, ConfigurationError):
+        return Outcome.NOT_CONFIGURED
+    if isinstance(error, KeysNotFetchedError):
+        return Outcome.KEYS_NOT_FETCHED
+    if isinstance(error, OverloadedError):
+        return Outcome.OVERLOADED
+    return _BY_STATUS.get(error.status_code, Outcome.BAD_REQUEST)
+
+
+class Call(Struct, eq=False):
+    """One upstream call. What is not known while it begins is there when it ends.
+
+    Attributes:
+        headers: as ASGI has them. The signature is among them: never to be logged.
+        hub: as registered, else ``unknown``.
+        handler: the event it is registered for, else ``unknown``.
+        connection_id: whose call it is; "" until its signature has been checked.
+        status: of the answer over HTTP; 0 for none.
+        unproven: why the caller was not believed; "" if it was.
+        key_index: which of our keys its signature was made with, counted from 0; None if none was looked at.
+        error_type: name of the exception that a handler failed with, or that refused the call; "" for none.
+    """
+
+    headers: Sequence[tuple[bytes, bytes]]
+    hub: str = UNKNOWN
+    handler: str = UNKNOWN
+    connection_id: str = ""
+    outcome: Outcome = Outcome.CANCELLED
+    status: int = 0
+    unproven: str = ""
+    key_index: int | None = None
+    error_type: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Call {self.hub}/{self.handler}: {self.outcome}>"
+
+    def refused(self, error: SignalRError) -> None:
+        """It ends here: no handler runs."""
+        self.outcome = outcome_of(error)
+        self.status = error.status_code
+        self.error_type = type(error).__name__
+        if self.outcome is Outcome.UNAUTHORIZED:
+            self.unproven = error.reason if isinstance(error, SignatureError) else "token"
+
+
+class RestRequest(Struct, eq=False):
+    """One attempt of one REST call.
+
+    Attributes:
+        operation: its name, e.g. ``send_to_group``.
+        template: of its path.
+        server_url: of the endpoint.
+        resend: how many attempts came before.
+        headers: sent along; an observer may add its own, such as ``traceparent``.
+        status: of the answer; None where none came.
+        error_type: name of the exception that it failed with; "" for none.
+    """
+
+    operation: str
+    method: str
+    template: str
+    server_url: str
+    resend: int
+    headers: list[tuple[str, str]]
+    status: int | None = None
+    error_type: str = "CancelledError"
+
+    def __repr__(self) -> str:
+        return f"<RestRequest {self.operation}: {self.status or self.error_type}>"
+
+
+class Negotiation(Struct, frozen=True):
+    """One answered negotiate.
+
+    Attributes:
+        hub: as registered, else ``unknown``.
+        outcome: ``success``, ``refused``, ``not_found``, ``unavailable`` or ``failed``.
+    """
+
+    hub: str
+    outcome: str
+    seconds: float
+
+
+class PoolUse(Struct, frozen=True):
+    """Connections to the REST API: at work and unused, and requests that wait for one."""
+
+    busy: int = 0
+    idle: int = 0
+    waiting: int = 0
+
+    @classmethod
+    def sum(cls, uses: Iterable[Self]) -> Self:
+        """All of them together."""
+        parts = [(use.busy, use.idle, use.waiting) for use in uses]
+        return cls(*(sum(numbers) for numbers in zip(*parts, strict=True)))
+
+
+class Pooled(Protocol):
+    """What has connections."""
+
+    def pool_use(self) -> PoolUse: ...
+
+
+class Observer:
+    """Is told what happens: override what you want to know. What an observer raises is logged and changes nothing.
+
+    ``call`` and ``request`` give a context manager, in which the thing happens; give the same observer to every
+    ``UpstreamApp`` and ``ServiceClient`` of a process.
+    """
+
+    def __init__(self) -> None:
+        self._pools: weakref.WeakSet[Pooled] = weakref.WeakSet()
+
+    def call(self, call: Call) -> AbstractContextManager[object]:
+        """An upstream call."""
+        return nullcontext()
+
+    def request(self, request: RestRequest) -> AbstractContextManager[object]:
+        """An attempt of a REST call."""
+        return nullcontext()
+
+    def negotiated(self, negotiation: Negotiation) -> None:
+        """A client was told where to connect to, or not."""
+
+    def fetched(self, what: str) -> None:
+        """Something that ages was fetched: ``temporary_key``, or the ``jwks`` of Entra ID."""
+
+    def watch(self, pool: Pooled) -> None:
+        """Count these connections for as long as they live."""
+        self._pools.add(pool)
+
+    def pool_use(self) -> PoolUse:
+        """What all pools together have."""
+        return PoolUse.sum(pool.pool_use() for pool in self._pools)
+
+
+class Observed(Generic[T]):
+    """Something under way, for all who observe it.
+
+    Args:
+        begins: the observers' methods for such a thing.
+    """
+
+    def __init__(self, begins: Sequence[Callable[[T], AbstractContextManager[object]]], what: T) -> None:
+        self._open: list[AbstractContextManager[object]] = []
+        for begin in begins:
+            try:
+                manager = begin(what)
+                manager.__enter__()
+            except Exception:
+                _explain()
+            else:
+                self._open.append(manager)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """It has ended, and says itself how."""
+        for manager in reversed(self._open):
+            try:
+                manager.__exit__(None, None, None)
+            except Exception:
+                _explain()
+
+
+def tell(observers: Sequence[Observer], news: Callable[[Observer], object]) -> None:
+    """Tell every observer something."""
+    for observer in observers:
+        try:
+            news(observer)
+        except Exception:
+            _explain()
+
+
+def log_fields(event: str, connection_id: str, *, seconds: float, outcome: Outcome) -> dict[str, Any]:
+    """What a log line about a call gets as ``extra``; see ``LOG_FIELDS``."""
+    return {
+        "event": escaped(event),
+        "connection": escaped(connection_id),
+        "duration": round(seconds, 6),
+        "outcome": outcome.value,
+    }
+
+
+def escaped(text: str) -> str:
+    """``text`` for a log: what no printer shows as a backslash and its number, and not too much of it."""
+    if len(text) > MAX_FIELD:
+        text = f"{text[:MAX_FIELD]}..."
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _explain() -> None:
+    logger.exception("an observer failed; what it observed did not")
