@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import sys
 import uuid
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
@@ -363,3 +364,21 @@ def test_what_msgspec_could_say_and_nobody_has_seen_is_not_passed_on(monkeypatch
     monkeypatch.setattr(binding, "_decode_json", decode)
     with pytest.raises(Exception, match=r"^the arguments do not fit the handler$"):
         binding.bind(object.__new__(Context), Raw(b'["a",1]'), binary=False)
+
+
+def test_a_handler_of_any_arguments_reads_very_many_at_once() -> None:
+    """One by one, a million of them would hold up everybody else for seconds."""
+    from signalr_upstream.binding import Binding
+
+    async def anything(*values: Any) -> None: ...
+
+    binding = Binding(anything)
+    calls: list[str] = []
+    sys.setprofile(lambda frame, event, argument: calls.append(event))
+    try:
+        args, _ = binding.bind(object.__new__(Context), Raw(b"[" + b"1," * 199_999 + b"1]"), binary=False)
+    finally:
+        sys.setprofile(None)
+
+    assert args == (1,) * 200_000
+    assert len(calls) < 100
