@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -198,9 +199,12 @@ def event(data: bytes) -> bytes:
 
 
 async def settle() -> None:
-    """Let tasks that can run do so."""
+    """Let tasks that can run do so, and those that they wake."""
+    ready: deque[object] = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]  # asyncio tells nobody
     for _ in range(50):
         await asyncio.sleep(0)
+        if not ready:
+            return
 
 
 async def broadcast(service: LocalService, body: bytes, hub: str = "chat") -> None:
