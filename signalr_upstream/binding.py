@@ -22,6 +22,7 @@ from .errors import ArgumentsError, InvalidMessageError, RegistrationError
 from .models import is_model, validate
 from .places import place_of, shown
 from .protocol.surrogates import item_with_half
+from .reasons import safe_reason
 from .targets import C, Target
 
 _CONTEXT_NAMES = ("ctx", "context")
@@ -30,16 +31,6 @@ _MSGSPEC_ERROR = re.compile(r"(?P<what>.*?) - at `\$\[(?P<index>\d+)\](?P<inside
 _PLACELESS = {
     "map keys must be hashable": "a key of a map is itself a map or an extension value",
     "year ": "timestamp out of range",
-}
-_REASONS = {
-    "Number out of range": "number out of range",
-    "Integer value out of range": "number out of range",
-    "Timestamp is out of range ": "timestamp out of range",
-    "Invalid MessagePack timestamp": "invalid timestamp",
-    "Invalid MessagePack timestamp: nanoseconds out of range": "invalid timestamp",
-    "Invalid UUID": "invalid UUID",
-    "Invalid RFC3339 encoded datetime": "invalid RFC3339 encoded datetime",
-    "Invalid base64 encoded string": "invalid base64 encoded string",
 }
 _DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)  # ValueError: bad UTF-8, a far timestamp
 
@@ -347,7 +338,7 @@ class Binding:
         index = int(found["index"])
         inside = f" (at {found['inside'].lstrip('.')})" if found["inside"] else ""
         return ArgumentsError(
-            f"argument {index + 1}{self._name_of(index)}: {_safe_reason(found['what'])}{inside}"
+            f"argument {index + 1}{self._name_of(index)}: {safe_reason(found['what'])}{inside}"
         )
 
     def _first_failing(self, values: list[Raw], kind: type[Exception], binary: bool) -> int:
@@ -383,17 +374,6 @@ class _Constant:
 
     def __call__(self) -> Any:
         return self.value
-
-
-def _safe_reason(what: str) -> str:
-    # msgspec quotes the input in some of its texts; only those that never do are passed on.
-    if what.startswith("Expected"):
-        return what.replace("`", "").replace("Expected", "expected", 1)
-    if what.startswith("Object missing required field"):
-        return what.replace("Object missing", "missing", 1)
-    if what.startswith("Invalid enum value"):
-        return "not one of the allowed values"
-    return _REASONS.get(what, "not accepted")
 
 
 def _custom_types(info: Any) -> Iterator[type]:

@@ -12,6 +12,7 @@ from .errors import ClientInvocationError, ProtocolError, ResultError
 from .models import validate
 from .protocol.handshake import PROTOCOLS
 from .protocol.messages import NO_RESULT, Completion
+from .reasons import safe_reason
 from .transport import Answer
 
 _VOID = Raw(b"null")
@@ -42,10 +43,15 @@ def result_of(answer: Answer, result_type: Any) -> Any:
             raw = _completed(answer.body, binary=binary)
         decode = msgspec.msgpack.decode if binary else msgspec.json.decode
         return decode(raw, type=result_type, dec_hook=validate)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ProtocolError) as error:
-        # msgspec names the place and the types, not the value.
-        said = f": {error}" if isinstance(error, msgspec.ValidationError) else ""
+    # ValueError: a timestamp that Python cannot hold.
+    except (msgspec.MsgspecError, ValueError, RecursionError, ProtocolError) as error:
+        said = f": {_explained(str(error))}" if isinstance(error, msgspec.ValidationError) else ""
         raise ResultError(f"the client's result does not fit{said}") from None
+
+
+def _explained(text: str) -> str:
+    what, at, place = text.partition(" - at ")
+    return safe_reason(what) + at + place
 
 
 def _completed(body: bytes, *, binary: bool) -> Raw:

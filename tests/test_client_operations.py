@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -74,10 +74,15 @@ async def test_a_result_is_read_in_every_form_the_service_writes(body: bytes, ex
 
 
 async def test_a_result_of_another_type_says_where_and_not_what() -> None:
-    with pytest.raises(ResultError, match=r"Expected `int`, got `str` - at `\$.y`") as caught:
+    with pytest.raises(ResultError, match=r"fit: expected int, got str - at `\$.y`") as caught:
         await ask(b'{"result":{"x":1,"y":"secret"}}', Point)
 
     assert "secret" not in str(caught.value)
+
+
+async def test_a_result_that_is_none_of_the_allowed_values_is_not_shown() -> None:
+    with pytest.raises(ResultError, match=r"fit: not one of the allowed values$"):
+        await ask(b'{"result":"secret"}', Literal["yes", "no"])
 
 
 @pytest.mark.parametrize(
@@ -89,6 +94,8 @@ async def test_a_result_of_another_type_says_where_and_not_what() -> None:
         b'{"type":6}\x1e{"type":6}\x1e',
         b"<html>",
         b'{"result":' + b"[" * 100_000,
+        # HubProtocol.md's Completion in MessagePack, whose result is a timestamp in the year 10000.
+        bytes.fromhex("15950380a13103c70cff000000000000003afff44180"),
     ],
 )
 async def test_an_answer_that_holds_no_result_is_told(body: bytes) -> None:

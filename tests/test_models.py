@@ -243,8 +243,8 @@ async def test_a_model_is_what_a_client_is_asked_for() -> None:
 
     assert await connection.invoke("who", result_type=Author) == Author(name="ann")
     for kind, reason in (
-        (Strict, r"Expected a valid Strict \(count: Field required"),
-        (Unknown, "Expected Unknown"),
+        (Strict, r"expected a valid Strict \(count: Field required"),
+        (Unknown, "expected Unknown"),
     ):
         with pytest.raises(ResultError, match=reason):
             await connection.invoke("who", result_type=kind)

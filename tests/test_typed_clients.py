@@ -73,7 +73,7 @@ async def test_a_method_that_gives_something_asks_one_connection() -> None:
 async def test_what_a_client_answers_has_to_be_what_the_class_says() -> None:
     service = Service(lambda *_: Answer(200, [], b'{"result":"yes"}'))
 
-    with pytest.raises(ResultError, match="Expected `bool`, got `str`"):
+    with pytest.raises(ResultError, match="expected bool, got str"):
         await hub_of(service).clients.connection("c1").confirm("Sure?")
 
 
