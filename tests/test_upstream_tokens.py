@@ -19,9 +19,9 @@ from signalr_upstream.endpoints import Endpoints
 from signalr_upstream.entra import EntraUpstream
 from signalr_upstream.errors import ConfigurationError, NoKeysError, SignatureError, TokenError
 from signalr_upstream.local import LocalService, UpstreamTemplate
-from signalr_upstream.local.upstream.upstream_tokens import APPLICATION_ID as LOCAL_APPLICATION_ID
-from signalr_upstream.local.upstream.upstream_tokens import OBJECT_ID as LOCAL_OBJECT_ID
-from signalr_upstream.local.upstream.upstream_tokens import TENANT_ID as LOCAL_TENANT
+from signalr_upstream.local.issuer import APPLICATION_ID as LOCAL_APPLICATION_ID
+from signalr_upstream.local.issuer import OBJECT_ID as LOCAL_OBJECT_ID
+from signalr_upstream.local.issuer import TENANT_ID as LOCAL_TENANT
 from signalr_upstream.published_keys import FETCH_AT_MOST_EVERY, KEEP
 from signalr_upstream.transport import Answer
 from signalr_upstream.upstream_tokens import (

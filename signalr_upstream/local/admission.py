@@ -18,8 +18,8 @@ from ..errors import SignalRError, TokenError
 from ..protocol.rest import check_name
 from .clock import Clock
 from .faults import FAULT_HEADER, Faults
+from .issuer import REST_RESOURCE, TokenIssuer
 from .rest.signing_keys import SigningKeys
-from .upstream.upstream_tokens import REST_RESOURCE, TokenIssuer
 
 MAX_TOKEN = 4096
 """Characters: what Microsoft's SDK allows for a token that travels in a URL."""

@@ -26,6 +26,7 @@ from .clock import Clock, SystemClock
 from .connections import Hub
 from .faults import Faults, pause
 from .inspector.routes import INSPECTOR_PATH, Inspector, is_inspector_path
+from .issuer import LocalCredential, TokenIssuer
 from .records.entries import RestCall, UpstreamCall
 from .records.fixture import lines_of, write_lines
 from .records.journal import Journal
@@ -37,7 +38,6 @@ from .socketless.in_process import InProcess, InProcessTransport
 from .upstream.delivery import TIMEOUT, Upstream
 from .upstream.rules import Rules
 from .upstream.templates import UpstreamTemplate
-from .upstream.upstream_tokens import LocalCredential, TokenIssuer
 
 if TYPE_CHECKING:
     from .server import Server
@@ -80,7 +80,7 @@ class LocalService:
 
     A template can ask for tokens of a managed identity: ``UpstreamTemplate(..., resource="api://my-app")``. Such calls
     bring ``Authorization: Bearer`` with a token that the service signs with a key of its own, as Microsoft Entra ID
-    would (see ``local.upstream_tokens``). Point the app's check of tokens at ``entra_authority``, whose
+    would (see ``local.issuer``). Point the app's check of tokens at ``entra_authority``, whose
     ``/.well-known/openid-configuration`` leads to the issuer and the public key.
 
     Raises:

@@ -25,6 +25,7 @@ from ...protocol.messages import (
 )
 from ..clock import SystemClock
 from ..faults import Faults
+from ..issuer import TokenIssuer
 from ..records.entries import UpstreamCall
 from ..records.journal import Journal
 from .app_transport import AppTransport
@@ -32,7 +33,6 @@ from .attempts import Answer, Attempts, Post, UnreachableError
 from .http_transport import HttpTransport
 from .rules import Rules
 from .templates import UpstreamTemplate, origin
-from .upstream_tokens import TokenIssuer
 
 TIMEOUT = 100.0
 """Seconds an app has to answer: .NET's default, which the service and its emulator share."""

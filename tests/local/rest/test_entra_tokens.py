@@ -9,7 +9,7 @@ from signalr_upstream import Identity, ServiceClient
 from signalr_upstream.errors import UnauthorizedError
 from signalr_upstream.local import LocalService
 from signalr_upstream.local.clock import ManualClock
-from signalr_upstream.local.upstream.upstream_tokens import LIFETIME, REST_RESOURCE
+from signalr_upstream.local.issuer import LIFETIME, REST_RESOURCE
 
 from ..doors import MESSAGE, NOW, SEND, bearer, http, make
 from ..test_service import HANDSHAKE, connect, open_session

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import jwt
 
-from ...auth import read_key_id
-from ...errors import ConfigurationError, TokenError
-from ..clock import Clock
+from ..auth import read_key_id
+from ..errors import ConfigurationError, TokenError
+from .clock import Clock
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey

@@ -10,10 +10,7 @@ from msgspec import Raw
 
 from signalr_upstream.local import LocalService, UpstreamTemplate
 from signalr_upstream.local.clock import ManualClock
-from signalr_upstream.local.records.journal import Journal
-from signalr_upstream.local.upstream.delivery import Caller, Upstream
-from signalr_upstream.local.upstream.rules import Rules
-from signalr_upstream.local.upstream.upstream_tokens import (
+from signalr_upstream.local.issuer import (
     APPLICATION_ID,
     LIFETIME,
     MARGIN,
@@ -21,9 +18,12 @@ from signalr_upstream.local.upstream.upstream_tokens import (
     TENANT_ID,
     TokenIssuer,
 )
+from signalr_upstream.local.records.journal import Journal
+from signalr_upstream.local.upstream.delivery import Caller, Upstream
+from signalr_upstream.local.upstream.rules import Rules
 from signalr_upstream.protocol.messages import Completion, Invocation
 
-from ..test_service import connect, open_session
+from .test_service import connect, open_session
 
 pytestmark = pytest.mark.anyio
 
