@@ -1,7 +1,6 @@
 """Who may open which transport, and what everybody else is told: negotiate, ids, methods, tokens, pages."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -23,29 +22,6 @@ TRANSPORTS = (
     b'{"transport":"ServerSentEvents","transferFormats":["Text"]},'
     b'{"transport":"LongPolling","transferFormats":["Text","Binary"]}]}'
 )
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def app() -> EchoApp:
-    return EchoApp()
-
-
-@pytest.fixture
-async def service(app: EchoApp, clock: ManualClock) -> AsyncIterator[LocalService]:
-    service = LocalService(app, clock=clock)
-    yield service
-    app.gate.set()
-    await service.aclose()
-
-
-@pytest.fixture
-async def client(service: LocalService) -> HttpClient:
-    return HttpClient(service)
 
 
 async def websocket(client: HttpClient, target: str) -> list[Any]:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -27,29 +26,6 @@ ANSWERED = b'{"type":3,"invocationId":"0","result":[1]}\x1e'
 SENT = b'{"type":1,"target":"echo","arguments":[%d]}\x1e'
 NEWS = b'{"target":"news","arguments":[1]}'
 NEWS_RECEIVED = b'{"type":1,"target":"news","arguments":[1]}\x1e'
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def app() -> EchoApp:
-    return EchoApp()
-
-
-@pytest.fixture
-async def service(app: EchoApp, clock: ManualClock) -> AsyncIterator[LocalService]:
-    service = LocalService(app, clock=clock)
-    yield service
-    app.gate.set()
-    await service.aclose()
-
-
-@pytest.fixture
-async def client(service: LocalService) -> HttpClient:
-    return HttpClient(service)
 
 
 async def test_the_first_poll_is_answered_at_once_and_the_next_with_the_handshake(client: HttpClient) -> None:

@@ -1,7 +1,5 @@
 """Server-Sent Events: what a client's stream and posts are answered with, and when they end."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from signalr_upstream.local import LocalService
@@ -16,28 +14,6 @@ INVOKED = b'{"type":1,"invocationId":"0","target":"echo","arguments":[1]}\x1e'
 ANSWERED = b'{"type":3,"invocationId":"0","result":[1]}\x1e'
 NEWS = b'{"target":"news","arguments":[1]}'
 NEWS_RECEIVED = b'{"type":1,"target":"news","arguments":[1]}\x1e'
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def app() -> EchoApp:
-    return EchoApp()
-
-
-@pytest.fixture
-async def service(app: EchoApp, clock: ManualClock) -> AsyncIterator[LocalService]:
-    service = LocalService(app, clock=clock)
-    yield service
-    await service.aclose()
-
-
-@pytest.fixture
-async def client(service: LocalService) -> HttpClient:
-    return HttpClient(service)
 
 
 async def test_the_stream_is_open_at_once_and_messages_are_its_events(

@@ -26,16 +26,6 @@ HANDSHAKE = '{"protocol":"json","version":2}\x1e'
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def app() -> EchoApp:
-    return EchoApp()
-
-
-@pytest.fixture
 async def service(app: EchoApp, clock: ManualClock) -> AsyncIterator[LocalService]:
     async with LocalService(app, port=0, clock=clock) as service:
         yield service
