@@ -11,7 +11,7 @@ from .findings import PROBLEM, Finding
 from .options import app_argument, app_dir_option, json_option, option
 
 
-@click.command()
+@click.command(short_help="Find what is wrong with a set-up.")
 @app_argument
 @app_dir_option
 @option(

@@ -15,7 +15,7 @@ from .options import (
 )
 
 
-@click.command()
+@click.command(short_help="Run an app with a local SignalR service.")
 @app_argument
 @app_dir_option
 @option("--port", default=8080, type=click.IntRange(0, 65535), help="Port of the app.")

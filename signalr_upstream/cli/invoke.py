@@ -12,7 +12,7 @@ from .options import option
 from .send import argument_of, run_call, target_argument, values_argument
 
 
-@click.command()
+@click.command(short_help="Ask one client.")
 @required_hub_option
 @option("--connection-id", required=True, help="Which client.")
 @option(

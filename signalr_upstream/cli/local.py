@@ -24,7 +24,7 @@ EMULATOR_SETTINGS = Path("settings.json")
 DEFAULT_UPSTREAM = "http://localhost:8080/{hub}/{category}/{event}"
 
 
-@click.command()
+@click.command(short_help="Run a local SignalR service alone.")
 @option(
     "--upstream",
     help=f"URL template of the app that takes the upstream calls.  [default: {DEFAULT_UPSTREAM}]",

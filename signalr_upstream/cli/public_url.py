@@ -139,7 +139,8 @@ def _judge_signed(subject: str, answer: httpx.Response) -> Finding:
             PROBLEM,
             subject,
             f"a signed call is refused: {_said(answer)}",
-            "the deployed app has other keys, or another code=, than the environment of this command and --url",
+            "the deployed app has other keys, or another code=, than the environment of this command and --url; or a "
+            "gateway in between takes X-ASRS-Signature away",
         )
     if _is_ours(answer) and status == 400:
         return Finding(

@@ -13,7 +13,7 @@ from .apps import import_apps, registered, shown_parameter, shown_type
 from .options import app_argument, app_dir_option, json_option
 
 
-@click.command()
+@click.command(short_help="List the registered handlers.")
 @app_argument
 @app_dir_option
 @json_option

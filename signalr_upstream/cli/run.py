@@ -6,7 +6,7 @@ from ..errors import SignalRError
 from .options import app_argument, app_dir_option, option
 
 
-@click.command()
+@click.command(short_help="Serve an app in production.")
 @app_argument
 @app_dir_option
 @option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 in a container.")

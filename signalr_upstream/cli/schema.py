@@ -11,7 +11,7 @@ from .typescript import as_typescript
 _FORMS = {"asyncapi": as_asyncapi, "typescript": as_typescript}
 
 
-@click.command()
+@click.command(short_help="Describe hubs: AsyncAPI or TypeScript.")
 @app_argument
 @app_dir_option
 @option(

@@ -17,7 +17,7 @@ target_argument = click.argument("target")
 values_argument = click.argument("values", nargs=-1, metavar="[ARGUMENT]...")
 
 
-@click.command()
+@click.command(short_help="Send a message to clients.")
 @required_hub_option
 @option("--all", "to_all", envvar="SIGNALR_UPSTREAM_SEND_ALL", is_flag=True, help="Send to everybody.")
 @option("--group", "groups", multiple=True, help="Send to a group; again for another.")

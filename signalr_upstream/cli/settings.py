@@ -11,7 +11,7 @@ from .upstream_settings import as_arm, as_az, as_bicep, as_emulator, as_terrafor
 _FORMS = {"az": as_az, "bicep": as_bicep, "arm": as_arm, "terraform": as_terraform, "emulator": as_emulator}
 
 
-@click.command()
+@click.command(short_help="Print the upstream settings that Azure needs.")
 @app_argument
 @app_dir_option
 @option(

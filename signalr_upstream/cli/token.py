@@ -16,7 +16,7 @@ from .explaining import explain
 from .options import json_option, option
 
 
-@click.command()
+@click.command(short_help="Make a token, or explain one.")
 @click.option(
     "--explain",
     "explained",
