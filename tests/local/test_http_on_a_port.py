@@ -111,3 +111,22 @@ async def test_a_socket_that_says_nothing_after_its_request_is_let_go(
 
     assert b"Handshake was canceled." in await reader.readuntil(b"0\r\n\r\n")
     writer.close()
+
+
+async def test_a_client_that_closes_its_own_side_only_is_gone(
+    service: LocalService, http: httpx.AsyncClient, app: EchoApp
+) -> None:
+    path = await negotiate(http)
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
+    writer.write(f"{head}Authorization: Bearer {HttpClient(service).token}\r\n\r\n".encode())
+    await reader.readuntil(b":\r\n\r\n")
+    await http.post(path, content=HANDSHAKE)
+    await reader.readuntil(b"data: {}\x1e")
+
+    writer.write_eof()
+    await told_of_the_end(app)
+
+    assert (await http.post(path, content=INVOKED)).status_code == 404
+    writer.close()
+    await writer.wait_closed()
