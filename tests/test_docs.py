@@ -15,8 +15,21 @@ from types import ModuleType
 import click
 import httpx
 import pytest
+import yaml
+from prometheus_client import CollectorRegistry
 
-from signalr_upstream import ServiceClient, UpstreamApp, claims, delivery, endpoints, entra, health, repeating
+from signalr_upstream import (
+    ServiceClient,
+    UpstreamApp,
+    claims,
+    delivery,
+    duplicates,
+    endpoints,
+    entra,
+    health,
+    redis_duplicates,
+    repeating,
+)
 from signalr_upstream.cli import main
 from signalr_upstream.local import LocalService
 from signalr_upstream.local.clients import (
@@ -30,8 +43,10 @@ from signalr_upstream.local.clients import (
 from signalr_upstream.local.rest import api as local_rest
 from signalr_upstream.local.upstream import delivery as local_upstream
 from signalr_upstream.local.upstream.settings import read_settings
+from signalr_upstream.prometheus import Prometheus
 from signalr_upstream.protocol import rest, upstream
 from signalr_upstream.protocol.path import DEFAULT_PATTERN
+from signalr_upstream.telemetry import Outcome
 from signalr_upstream.testing import StartHubTester
 
 ROOT = Path(__file__).parent.parent
@@ -246,6 +261,34 @@ def test_links_within_a_document_lead_to_a_heading(document: Path) -> None:
 
     for target in re.findall(r"\]\(#([^)]+)\)", text):
         assert target in headings, target
+
+
+@pytest.mark.parametrize("text", named(blocks("yaml")))
+def test_alert_rules_and_the_table_name_metrics_and_outcomes_that_exist(text: str) -> None:
+    registry = CollectorRegistry()
+    Prometheus(registry)
+    names = {sample.name for family in registry.collect() for sample in family.samples} | {
+        f"{family.name}{end}"
+        for family in registry.collect()
+        for end in ("", *(("_total",) if family.type == "counter" else ()), "_bucket")
+    }
+    rules = yaml.safe_load(text)["groups"][0]["rules"]
+    table = (ROOT / "docs" / "production.md").read_text()
+    outcomes = {*Outcome, "failed", "unavailable"}
+
+    assert len(rules) > 5
+    for expression in [*(rule["expr"] for rule in rules), table]:
+        assert set(re.findall(r"signalr_upstream_[a-z_]*[a-z]", expression)) <= names
+        for choice in re.findall(r'outcome=~?"([^"]+)"', expression):
+            assert outcomes.issuperset(choice.split("|"))
+
+
+def test_the_guarantees_say_the_real_limits_of_duplicates() -> None:
+    text = " ".join((ROOT / "docs" / "guarantees.md").read_text().split())
+
+    assert f"the last {duplicates.KEEP:g} seconds" in text
+    assert f"At most {duplicates.MAX_ENTRIES:,} answers and {duplicates.MAX_BYTES >> 20} MiB" in text
+    assert f"takes over after {'ten' if redis_duplicates.LEASE == 10 else ''} seconds" in text
 
 
 def test_azure_is_shown_the_default_path() -> None:

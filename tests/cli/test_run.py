@@ -99,6 +99,48 @@ def test_an_upstream_app_is_served_with_health_routes(start: Start, port: int, c
     assert "slow" not in [line["message"] for line in lines]
 
 
+def test_slow_and_failed_calls_are_json_lines_with_fields(
+    start: Start, port: int, client: httpx.Client
+) -> None:
+    command = start("run", "app", "--port", str(port), "--slow-after", "0.02", "--workers", "2")
+    command.read_until("startup complete")
+
+    call_slow(client, 0.05)
+    call_slow(client, 0, target="nobody")
+    command.send(signal.SIGTERM)
+
+    assert command.wait() == 0
+    lines = [json.loads(line) for line in command.output.splitlines() if line.startswith("{")]
+    (slow,) = [line for line in lines if "was slow" in line["message"]]
+    assert slow["level"] == "warning"
+    assert (slow["event"], slow["connection"], slow["outcome"]) == ("chat/messages/slow", "c1", "success")
+    assert 0.05 <= slow["duration"] < PATIENCE
+
+
+def test_more_calls_than_a_worker_takes_are_told_to_come_again(
+    start: Start, folder: Path, port: int, pool: ThreadPoolExecutor
+) -> None:
+    code = (
+        (folder / "app.py")
+        .read_text()
+        .replace("UpstreamApp(chat)", "UpstreamApp(chat, max_concurrent_calls=3)")
+    )
+    (folder / "app.py").write_text(code)
+    command = start("run", "app", "--port", str(port))
+    command.read_until(SERVES)
+
+    def call(_: int) -> httpx.Response:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+            return call_slow(client, 1)
+
+    answers = list(pool.map(call, range(5)))  # as many at once as a pool has threads at least
+    refused = [answer for answer in answers if answer.status_code == 503]
+
+    assert sorted(answer.status_code for answer in answers) == [200] * 3 + [503] * 2
+    assert all(answer.headers["retry-after"] == "1" for answer in refused)
+    assert call(0).status_code == 200
+
+
 def test_an_app_around_it_gets_health_routes_in_front(start: Start, port: int, client: httpx.Client) -> None:
     command = start("run", "outer:app", "--port", str(port), "--drain-delay", "60", "--log-format", "text")
     command.read_until(SERVES)
