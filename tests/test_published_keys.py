@@ -223,19 +223,24 @@ async def test_keys_are_fetched_again_though_nobody_asks() -> None:
     assert FETCH_EVERY * 2 < KEEP
 
 
-async def test_closing_ends_a_fetch_that_hangs() -> None:
+async def test_a_fetch_that_hangs_is_the_only_one_and_ends_with_closing() -> None:
     source = Source()
     begun = asyncio.Event()
+    fetches: list[None] = []
 
     async def hang(*args: Any, **options: Any) -> Answer:
         begun.set()
+        fetches.append(None)
         await asyncio.Event().wait()
         raise AssertionError("it never ends")
 
     source.service.request = hang  # type: ignore[method-assign]
     source.keys.start_fetching()
     await begun.wait()
-    source.keys.start_fetching()  # it is going on
+    source.now += FETCH_AT_MOST_EVERY
+    source.keys.start_fetching()
+    await asyncio.sleep(0)  # what had begun would have been counted
+    assert len(fetches) == 1
 
     await asyncio.wait_for(source.keys.aclose(), 10)
 
