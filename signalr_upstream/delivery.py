@@ -21,6 +21,7 @@ from .protocol.rest_errors import refusal
 from .repeating import may_repeat, repeat
 from .telemetry import Observed, Observer, RestRequest
 from .transport import Answer, Transport
+from .turns import Turns
 
 MAX_IN_FLIGHT: Final = 16
 """Requests that one call with many targets has under way: a long list must not take every connection."""
@@ -74,6 +75,7 @@ class Delivery:
         telemetry: Sequence[Observer] = (),
     ) -> None:
         self.health = Health(self._is_well)
+        self.turns = Turns()
         self._endpoints = endpoints
         self._transport = transport
         self._timeout = timeout
@@ -89,8 +91,8 @@ class Delivery:
             timeout: seconds for one attempt, and then for all; None for those of this client.
         """
         started = time.monotonic()
-        total = timeout or self._total_timeout
-        each = min(timeout or self._timeout, total)
+        total = self._total_timeout if timeout is None else timeout
+        each = min(self._timeout if timeout is None else timeout, total)
         resends = itertools.count(1)
         try:
             return await self._attempt(endpoint, request, each)

@@ -166,6 +166,15 @@ class HubCalls:
                     raise
         return await self._delivery.make(last, request, timeout=timeout)
 
+    async def invoke(self, request: Request, *, timeout: float) -> Answer:
+        """As ``fetch``, for what waits for a client: only so many at a time.
+
+        Raises:
+            ConnectError: as many clients are asked as may be, and none has answered.
+        """
+        async with self._delivery.turns.take(timeout) as left:
+            return await self.fetch(request, timeout=left)
+
     async def make(self, endpoint: Endpoint, request: Request) -> Answer:
         """Make a call at one endpoint."""
         return await self._delivery.make(endpoint, request)

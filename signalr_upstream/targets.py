@@ -102,6 +102,7 @@ class ConnectionTarget(Target):
             ClientInvocationError: the client's method failed, or there is none; its text is the client's.
             NotFoundError: there is no such connection, or it went before it answered.
             DeliveryUnknown: no answer in time.
+            ConnectError: as many clients are being asked as may be at a time (50), and none has answered.
             ResultError: the result is no ``result_type``.
         """
         if self._before_invoke is not None:
@@ -110,7 +111,7 @@ class ConnectionTarget(Target):
         request = calls.prepare(
             rest.INVOKE_CONNECTION, (self._connection_id,), body=calls.bodies.message(target, args)
         )
-        answer = await calls.fetch(request, timeout=timeout)
+        answer = await calls.invoke(request, timeout=timeout)
         return result_of(answer, result_type)
 
     async def send_item(self, stream_id: str, item: Any, *, completed: bool = False) -> bool:

@@ -22,6 +22,7 @@ from signalr_upstream.direct_transport import DirectTransport
 from signalr_upstream.errors import ConnectError, DeliveryUnknown
 from signalr_upstream.http_connection import HttpConnection
 from signalr_upstream.transport import Answer
+from signalr_upstream.turns import MAX_ASKED
 
 from .misbehaving import (
     ACCEPTED,
@@ -699,3 +700,28 @@ async def test_a_proxy_of_the_environment_is_used_over_httpx_and_said_once(
     assert [record.getMessage() for record in caplog.records] == [
         f"the environment names a proxy for {name}.example: it is called over httpx" for name in "ab"
     ]
+
+
+async def test_clients_that_never_answer_leave_connections_for_sends() -> None:
+    async def act(connection: Connection) -> None:
+        if b":invoke" in connection.server.requests[-1]:
+            await stall(connection)
+        await connection.write(ACCEPTED)
+
+    async with misbehaving(act) as server:
+        text = f"Endpoint={server.url};AccessKey={'k' * 44};"
+        async with ServiceClient(text, timeout=2) as client:
+            clients = client.hub("chat").clients
+            asked = [asyncio.create_task(clients.connection(f"c{n}").invoke("ask")) for n in range(110)]
+            await server.reached(MAX_ASKED)
+
+            await clients.all.send("news")
+            with pytest.raises(ConnectError, match="none answered in time: this one was not asked"):
+                await clients.connection("c").invoke("ask", timeout=0.05)
+
+            for call in asked[:MAX_ASKED]:
+                call.cancel()
+            await server.reached(2 * MAX_ASKED + 1)  # their turns went to others
+            for call in asked:
+                call.cancel()
+            await asyncio.wait(asked)
