@@ -110,21 +110,7 @@ def _is_pattern(event: str) -> bool:
 
 def as_emulator(rules: Iterable[Rule]) -> str:
     """The ``settings.json`` of Microsoft's emulator and of ``signalr-upstream local``."""
-    templates = []
-    for rule in rules:
-        template: dict[str, Any] = {
-            "UrlTemplate": rule.url,
-            "HubPattern": rule.hub,
-            "CategoryPattern": rule.category,
-            "EventPattern": rule.event,
-        }
-        if rule.resource is not None:
-            template["Auth"] = {
-                "Type": "ManagedIdentity",
-                "ManagedIdentity": {"Resource": rule.resource},
-            }
-        templates.append(template)
-    return _json({"UpstreamSettings": {"Templates": templates}})
+    return _json({"UpstreamSettings": {"Templates": [_capitalised(_template(rule)) for rule in rules]}})
 
 
 def as_arm(rules: Iterable[Rule]) -> str:
@@ -206,21 +192,31 @@ def as_terraform(rules: Iterable[Rule]) -> str:
 
 
 def _properties(rules: Iterable[Rule]) -> dict[str, Any]:
-    templates = []
-    for rule in rules:
-        template: dict[str, Any] = {
-            "urlTemplate": rule.url,
-            "hubPattern": rule.hub,
-            "categoryPattern": rule.category,
-            "eventPattern": rule.event,
+    return {"properties": {"upstream": {"templates": [_template(rule) for rule in rules]}}}
+
+
+def _template(rule: Rule) -> dict[str, Any]:
+    """One template, its members named as the resource has them."""
+    template: dict[str, Any] = {
+        "urlTemplate": rule.url,
+        "hubPattern": rule.hub,
+        "categoryPattern": rule.category,
+        "eventPattern": rule.event,
+    }
+    if rule.resource is not None:
+        template["auth"] = {
+            "type": "ManagedIdentity",
+            "managedIdentity": {"resource": rule.resource},
         }
-        if rule.resource is not None:
-            template["auth"] = {
-                "type": "ManagedIdentity",
-                "managedIdentity": {"resource": rule.resource},
-            }
-        templates.append(template)
-    return {"properties": {"upstream": {"templates": templates}}}
+    return template
+
+
+def _capitalised(members: dict[str, Any]) -> dict[str, Any]:
+    """The same with the names that the emulator's file has: those of the resource, with a capital in front."""
+    return {
+        name[0].upper() + name[1:]: _capitalised(value) if isinstance(value, dict) else value
+        for name, value in members.items()
+    }
 
 
 def _json(value: Any) -> str:
