@@ -29,13 +29,10 @@ from .errors import (
     ConfigurationError,
     HubError,
     InvalidMessageError,
-    KeysNotFetchedError,
     MethodNotAllowedError,
-    NoHandlerError,
     OverloadedError,
     ProtocolError,
     Redeliver,
-    SignalRError,
     SignatureError,
     TokenError,
     UpstreamError,
@@ -54,12 +51,13 @@ from .protocol.upstream import (
     decode_json_body,
     encode_error,
 )
+from .refusals import Refusals
 from .reply import NO_CONTENT, Reply, completion, problem, send_reply
 from .routing import Route, Routes
 from .running import CallerGone, Runner
 from .stream_calls import StreamCalls
 from .streams import MASKED, encodable, text_for_client
-from .telemetry import UNKNOWN, Call, Observed, Observer, Outcome, outcome_of
+from .telemetry import UNKNOWN, Call, Observed, Observer, Outcome
 from .threads import Threads
 from .time_limit import TimeLimitPassed
 
@@ -110,7 +108,7 @@ class Calls:
         self.slow_after = slow_after
         self._duplicates = duplicates
         self._running = 0
-        self._said: set[str] = set()
+        self._refusals = Refusals(with_code=code is not None)
         threads = Threads(left_behind=self._thread_left, ended_late=self._thread_ended)
         self._runner = Runner(
             timeout=limits.handler_timeout, threads=threads, overrides=overrides, enc_hook=enc_hook
@@ -132,7 +130,7 @@ class Calls:
             refusal = self._body.late() if isinstance(error, TimeLimitPassed) else error
             if call is not None:
                 call.refused(refusal)
-            await send_reply(send, self._refusal(refusal))
+            await send_reply(send, self._refusals.answer(refusal))
         finally:
             if observed is not None:
                 observed.end()
@@ -375,22 +373,3 @@ class Calls:
             return text_for_client(error)
         note(context, Outcome.FAILED, logging.ERROR, "%r failed", error=error)
         return encodable(f"{type(error).__name__}: {error}") if self._debug else MASKED
-
-    def _refusal(self, error: SignalRError) -> Reply:
-        status, said = error.status_code, {"outcome": outcome_of(error).value}
-        if isinstance(error, ConfigurationError):
-            if str(error) not in self._said:
-                logger.error("upstream calls are answered %d: %s", status, error, extra=said)
-            self._said.add(str(error))
-        elif not isinstance(error, NoHandlerError):
-            logger.warning("upstream call answered %d: %s", status, error, extra=said)
-        if isinstance(error, OverloadedError | KeysNotFetchedError):
-            return problem(status, str(error), (b"retry-after", b"1"))
-        if isinstance(error, MethodNotAllowedError):
-            return problem(status, str(error), (b"allow", b"POST"))
-        if isinstance(error, SignatureError):
-            code = "" if self._code is None else ", and does the upstream URL have its code="
-            return problem(
-                status, f"the signature is missing or wrong: is this the access key of the service{code}?"
-            )
-        return problem(status, str(error))
