@@ -3,7 +3,9 @@
 A module of its own, imported when it is needed: httpx takes longer to import than all the rest of this package.
 """
 
+import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 import anyio
 import httpx
@@ -12,6 +14,10 @@ from .connection_pool import CONNECT_SHARE, IDLE_EXPIRY, MAX_CONNECTIONS
 from .errors import ConnectError, DeliveryUnknown
 from .loop_bound import LoopBound
 from .transport import MAX_ANSWER, Answer
+
+MAX_AT_ONCE: Final = MAX_CONNECTIONS
+"""Requests that httpx is given at a time, in each loop. Whenever one begins or ends, its pool looks at every connection
+for every request that has none: with 1,000 at once on 100 connections it does little else, and all of them time out."""
 
 
 class HttpxTransport:
@@ -24,8 +30,7 @@ class HttpxTransport:
     """
 
     def __init__(self, client: httpx.AsyncClient | None = None) -> None:
-        self._given = client
-        self._own = LoopBound(_make_client)
+        self._clients = LoopBound(_own_client if client is None else lambda: _Client(client))
 
     async def request(
         self,
@@ -38,48 +43,72 @@ class HttpxTransport:
         timeout: float,
     ) -> Answer:
         """See ``Transport.request``."""
-        client = self._given if self._given is not None else (await self._own.get()).client
-        waits = httpx.Timeout(timeout, connect=timeout * CONNECT_SHARE, pool=timeout * CONNECT_SHARE)
-        request = client.build_request(
-            method,
-            base + target,
-            headers=[*headers, ("Accept-Encoding", "identity")],
-            content=body,
-            timeout=waits,
-        )
+        client = self._clients.present() or await self._clients.get()
+        begun = asyncio.get_running_loop().time()
         try:
-            with anyio.fail_after(timeout):
-                response = await client.send(request, stream=True, auth=None, follow_redirects=False)
-                try:
-                    answer = await _read(response)
-                finally:
-                    await response.aclose()
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as exc:
-            raise ConnectError(f"no connection to {request.url.host}: {_reason(exc)}") from exc
-        except (httpx.HTTPError, TimeoutError) as exc:
-            raise DeliveryUnknown(f"no answer from {request.url.host}: {_reason(exc)}") from exc
-        return answer
+            with anyio.fail_after(timeout * CONNECT_SHARE):
+                await client.free.acquire()
+        except TimeoutError:
+            raise ConnectError(
+                f"no connection to {httpx.URL(base).host}: {MAX_AT_ONCE} requests are under way, and none ended in time"
+            ) from None
+        try:
+            left = timeout - (asyncio.get_running_loop().time() - begun)
+            request = client.http.build_request(
+                method,
+                base + target,
+                headers=[*headers, ("Accept-Encoding", "identity")],
+                content=body,
+                timeout=httpx.Timeout(left, connect=left * CONNECT_SHARE, pool=left * CONNECT_SHARE),
+            )
+            return await _send(client.http, request, timeout=left)
+        finally:
+            client.free.release()
 
     async def aclose(self) -> None:
         """Close the client of the running loop. Those of other loops close when their loops shut down."""
-        await self._own.aclose()
+        await self._clients.aclose()
 
 
-class _OwnClient:
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self.client = client
+class _Client:
+    """A client of httpx in one loop.
+
+    Attributes:
+        free: how many more requests it is given.
+    """
+
+    def __init__(self, http: httpx.AsyncClient, *, is_own: bool = False) -> None:
+        self.http = http
+        self.free = asyncio.Semaphore(MAX_AT_ONCE)
+        self._is_own = is_own
 
     async def aclose(self) -> None:
-        await self.client.aclose()
+        if self._is_own:
+            await self.http.aclose()
 
 
-def _make_client() -> _OwnClient:
+def _own_client() -> _Client:
     limits = httpx.Limits(
         max_connections=MAX_CONNECTIONS,
         max_keepalive_connections=MAX_CONNECTIONS,
         keepalive_expiry=IDLE_EXPIRY,
     )
-    return _OwnClient(httpx.AsyncClient(limits=limits))
+    return _Client(httpx.AsyncClient(limits=limits), is_own=True)
+
+
+async def _send(client: httpx.AsyncClient, request: httpx.Request, *, timeout: float) -> Answer:
+    try:
+        with anyio.fail_after(timeout):
+            response = await client.send(request, stream=True, auth=None, follow_redirects=False)
+            try:
+                answer = await _read(response)
+            finally:
+                await response.aclose()
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as exc:
+        raise ConnectError(f"no connection to {request.url.host}: {_reason(exc)}") from exc
+    except (httpx.HTTPError, TimeoutError) as exc:
+        raise DeliveryUnknown(f"no answer from {request.url.host}: {_reason(exc)}") from exc
+    return answer
 
 
 async def _read(response: httpx.Response) -> Answer:

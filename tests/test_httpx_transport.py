@@ -11,8 +11,10 @@ import httpx
 import pytest
 
 from signalr_upstream.errors import ConnectError, DeliveryUnknown, ServiceError
-from signalr_upstream.httpx_transport import HttpxTransport
+from signalr_upstream.httpx_transport import MAX_AT_ONCE, HttpxTransport
 from signalr_upstream.transport import MAX_ANSWER, Answer
+
+from .misbehaving import Connection, misbehaving
 
 pytestmark = pytest.mark.anyio
 
@@ -268,3 +270,24 @@ def test_one_transport_serves_several_loops_and_leaves_nothing_open() -> None:
     for _ in range(3):
         run_with_server(lambda url: ask(transport, url))
         gc.collect()
+
+
+async def test_a_request_beyond_those_that_httpx_is_given_at_a_time_waits_for_one_of_them_to_end() -> None:
+    answers = asyncio.Event()
+
+    async def wait(connection: Connection) -> None:
+        await answers.wait()
+        await connection.write(OK)
+
+    async with misbehaving(wait) as server, httpx.AsyncClient() as client:
+        transport = HttpxTransport(client)
+        under_way = [asyncio.create_task(ask(transport, server.url)) for _ in range(MAX_AT_ONCE)]
+        await server.reached(MAX_AT_ONCE)
+
+        with pytest.raises(ConnectError, match=f"127.0.0.1: {MAX_AT_ONCE} requests are under way"):
+            await ask(transport, server.url, seconds=0.1)
+        waiting = asyncio.create_task(ask(transport, server.url))
+        answers.set()
+
+        assert {answer.status for answer in await asyncio.gather(waiting, *under_way)} == {202}
+    assert len(server.requests) == MAX_AT_ONCE + 1

@@ -336,7 +336,7 @@ async def test_a_server_that_speaks_no_tls_gets_no_request(transport: str) -> No
 async def test_of_a_thousand_sends_under_way_when_the_server_restarts_none_is_lost_or_doubled(
     transport: str, tls: ssl.SSLContext | None
 ) -> None:
-    total = 200 if transport == "httpx" else 1000  # httpx takes over a minute for a thousand
+    total = 1000
     accepted: list[bytes] = []
     outcomes: dict[int, ServiceError | None] = {}
 
