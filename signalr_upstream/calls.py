@@ -108,7 +108,7 @@ class Calls:
         self.slow_after = slow_after
         self._duplicates = duplicates
         self._running = 0
-        self._refusals = Refusals(with_code=code is not None)
+        self._refusals = Refusals(routes, with_code=code is not None)
         threads = Threads(left_behind=self._thread_left, ended_late=self._thread_ended)
         self._runner = Runner(
             timeout=limits.handler_timeout, threads=threads, overrides=overrides, enc_hook=enc_hook
@@ -119,18 +119,19 @@ class Calls:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one upstream call. It never raises for what the caller sent."""
         current = current_app.set(self._app)
+        begun = time.perf_counter()
         call = observed = None
         if self._observe:
             call = Call(scope["headers"])
             observed = Observed(self._observe, call)
         try:
-            await self._answer(scope, receive, send, call)
+            await self._answer(scope, receive, send, call, begun)
         except (UpstreamError, TokenError, ProtocolError, ConfigurationError, TimeLimitPassed) as error:
             # The time limit is that of the body: that of a handler is an answer to its caller.
             refusal = self._body.late() if isinstance(error, TimeLimitPassed) else error
             if call is not None:
                 call.refused(refusal)
-            await send_reply(send, self._refusals.answer(refusal))
+            await send_reply(send, self._refusals.answer(refusal, scope, begun))
         finally:
             if observed is not None:
                 observed.end()
@@ -169,8 +170,9 @@ class Calls:
             call.handler = UNKNOWN if route.handler is None else route.handler.event
         return headers, route, endpoint
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, call: Call | None) -> None:
-        begun = time.perf_counter()
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, call: Call | None, begun: float
+    ) -> None:
         headers, route, endpoint = self._admit(scope, call)
         handler = route.handler
         if handler is None:

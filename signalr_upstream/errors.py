@@ -101,9 +101,17 @@ class TokenError(SignalRError):
 
 
 class UpstreamError(SignalRError):
-    """An upstream call that is refused before a handler runs."""
+    """An upstream call that is refused before a handler runs.
+
+    Attributes:
+        details: what only the log says of it.
+    """
 
     status_code = 400
+
+    def __init__(self, message: str = "", *, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
 
 
 class SignatureError(UpstreamError):

@@ -118,6 +118,14 @@ class Routes:
         """The hub that answers to ``name``: the one called so, else the most specific family."""
         return next((hub for hub in self._hubs if hub.serves(name)), None)
 
+    def registered_name(self, headers: Headers) -> str:
+        """``hub/category/event`` of a call as they are registered; ``unknown`` stands for what is not."""
+        hub, category, event = (decode_header(headers.get(name, b"")) for name in (HUB, CATEGORY, EVENT))
+        found = self.find_hub(self._plain_name(hub))
+        handler = found.lookup(category, event) if found else None
+        names = (handler.category, handler.event) if handler else (UNKNOWN, UNKNOWN)
+        return "/".join((found.name if found else UNKNOWN, *names))
+
     def find(self, scope: Scope, headers: Headers) -> Route:
         """The route of a call, after every check that its path and headers allow.
 
@@ -156,17 +164,10 @@ class Routes:
             return
         raw_path = scope.get("raw_path") or urllib.parse.quote(scope["path"]).encode()
         if not self._path.agrees(raw_path, hub=hub, category=category, event=event):
-            logger.warning(
-                "path %r does not agree with the headers of an upstream call, which say hub %r, category %r, event %r; "
-                "expected %r behind any prefix",
-                raw_path.decode("latin-1"),
-                hub,
-                category,
-                event,
-                self._path.template,
-            )
             raise UpstreamError(
-                f"the path and the X-ASRS headers disagree; the path is {self._path.template}"
+                f"the path and the X-ASRS headers disagree; the path is {self._path.template} behind any prefix",
+                details=f"it is {raw_path.decode('latin-1')!r}, and the headers say hub {hub!r}, "
+                f"category {category!r}, event {event!r}",
             )
 
     def explain_missing(self, route: Route) -> None:

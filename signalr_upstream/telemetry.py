@@ -14,7 +14,14 @@ from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from msgspec import Struct
 
-from .errors import ConfigurationError, KeysNotFetchedError, OverloadedError, SignalRError, SignatureError
+from .errors import (
+    ConfigurationError,
+    KeysNotFetchedError,
+    OverloadedError,
+    SignalRError,
+    SignatureError,
+    TokenError,
+)
 
 logger = logging.getLogger("signalr_upstream")
 
@@ -25,8 +32,9 @@ UNKNOWN: Final = "unknown"
 SLOW_AFTER: Final = 1.0
 """Seconds after which a call is worth a warning: its client waits, and so does what that client says next."""
 
-LOG_FIELDS: Final = ("event", "connection", "duration", "outcome")
-"""What a log line about a call says besides its text. ``duration`` is in seconds."""
+LOG_FIELDS: Final = ("event", "connection", "duration", "outcome", "reason")
+"""What a log line about a call says besides its text. ``duration`` is in seconds; ``reason`` is there for a call that
+was not believed, and says why (see ``reason_of``), and ``connection`` is empty then."""
 
 MAX_FIELD: Final = 256
 """Characters of a field; clients choose the length of an event."""
@@ -60,6 +68,9 @@ class Outcome(StrEnum):
     OVERLOADED = "overloaded"
 
 
+UNPROVEN: Final = (Outcome.NOT_CONFIGURED, Outcome.KEYS_NOT_FETCHED, Outcome.UNAUTHORIZED)
+"""Nothing says that such a call comes from the service. One without the right ``code=`` is among them."""
+
 REFUSED_BODIES: Final = (Outcome.BODY_TIMEOUT, Outcome.BODY_TOO_LARGE, Outcome.MEDIA_TYPE)
 
 _BY_STATUS: Final = {
@@ -81,6 +92,16 @@ def outcome_of(error: SignalRError) -> Outcome:
     if isinstance(error, OverloadedError):
         return Outcome.OVERLOADED
     return _BY_STATUS.get(error.status_code, Outcome.BAD_REQUEST)
+
+
+def reason_of(error: SignalRError) -> str:
+    """Why a call that was refused with ``error`` was not believed; "" if something else was wrong with it.
+
+    See ``SignatureError.reason``; ``token`` is that of Entra ID.
+    """
+    if isinstance(error, SignatureError):
+        return error.reason
+    return "token" if isinstance(error, TokenError) else ""
 
 
 class Call(Struct, eq=False):
@@ -115,8 +136,7 @@ class Call(Struct, eq=False):
         self.outcome = outcome_of(error)
         self.status = error.status_code
         self.error_type = type(error).__name__
-        if self.outcome is Outcome.UNAUTHORIZED:
-            self.unproven = error.reason if isinstance(error, SignatureError) else "token"
+        self.unproven = reason_of(error)
 
 
 class RestRequest(Struct, eq=False):

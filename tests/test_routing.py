@@ -262,7 +262,7 @@ async def test_an_unknown_target_is_a_404_and_the_log_has_a_handler_to_paste(
     for _ in range(2):
         assert detail(await post(app, call_headers(hostile), invocation(hostile)), 404)
 
-    assert len(caplog.records) == 1
+    assert caplog.text.count("To handle it:") == 1
     assert f"@hub.on({hostile!r})" in caplog.text
     assert "*arguments: object" in caplog.text
     assert "\u2028" not in caplog.text
@@ -272,7 +272,7 @@ async def test_the_handler_of_the_log_can_be_pasted_and_serves(caplog: pytest.Lo
     hub = make_hub("chat")
     for event in ("new", "room's"):
         await send(make_app(hub), event)
-        source = caplog.records[-1].getMessage().partition("To handle it:")[2]
+        source = caplog.records[-2].getMessage().partition("To handle it:")[2]
 
         exec(textwrap.dedent(source), {"hub": hub, "Context": Context})
 
@@ -285,7 +285,7 @@ async def test_at_most_20_unknown_names_are_explained(caplog: pytest.LogCaptureF
     for number in range(MAX_HINTS + 5):
         assert (await send(app, f"unknown{number}")).status_code == 404
 
-    assert len(caplog.records) == MAX_HINTS == 20
+    assert caplog.text.count("To handle it:") == MAX_HINTS == 20
 
 
 async def test_connected_and_disconnected_need_no_handler(caplog: pytest.LogCaptureFixture) -> None:

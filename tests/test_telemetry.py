@@ -496,7 +496,7 @@ async def test_log_lines_of_calls_have_fields(app: UpstreamApp, caplog: pytest.L
         ("DEBUG", "chat/messages/late", "timed_out"),
         ("WARNING", "chat/messages/refuse", "refused"),
         ("DEBUG", "chat/messages/refuse", "refused"),
-        ("WARNING", None, "unauthorized"),
+        ("WARNING", "chat/messages/ok", "unauthorized"),
     ]
     assert {line["connection"] for line in said[:7]} == {"c1"}
     assert all(0 < line["duration"] < 60 for line in said[:7])

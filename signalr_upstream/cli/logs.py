@@ -12,7 +12,7 @@ from ..telemetry import LOG_FIELDS
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, logger, message and, for an error, its traceback. About a call also its
-    event, connection, duration (seconds) and outcome."""
+    event, connection, duration (seconds) and outcome, and why it was not believed."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
