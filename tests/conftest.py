@@ -5,9 +5,17 @@ from collections.abc import Iterator
 import pytest
 import stamina
 
-from .canaries import no_error_text_holds_a_secret, pytest_runtest_makereport
+from .canary_watch import (
+    no_answer_span_or_metric_holds_a_secret,
+    no_error_text_holds_a_secret,
+    pytest_runtest_makereport,
+)
 
-__all__ = ["no_error_text_holds_a_secret", "pytest_runtest_makereport"]
+__all__ = [
+    "no_answer_span_or_metric_holds_a_secret",
+    "no_error_text_holds_a_secret",
+    "pytest_runtest_makereport",
+]
 
 
 @pytest.fixture
