@@ -8,7 +8,9 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from types import FrameType
+from typing import cast
 
 import uvicorn
 
@@ -97,11 +99,23 @@ class DrainingServer(uvicorn.Server):
         self.config.encoded_headers.append((b"connection", b"close"))
         # In place: answers that are being written hold this very list.
         self.server_state.default_headers.append((b"connection", b"close"))
-        for server in self.servers:
-            server.close()
+        await self._close_port()
         async for _ in self._ticks(LINGER):
             if not self.server_state.connections:
                 break
+
+    async def _close_port(self) -> None:
+        # Who has connected and is not accepted yet would be reset, with the call that is already on its way.
+        listeners = [_again(listener) for server in self.servers for listener in server.sockets]
+        for server in self.servers:
+            server.close()
+        loop = asyncio.get_running_loop()
+        for connection in [waiting for listener in listeners for waiting in _accept_all(listener)]:
+            await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        kind = cast(Callable[..., asyncio.Protocol], self.config.http_protocol_class)
+        return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def _ticks(self, seconds: float) -> AsyncIterator[int]:
         for counter in range(round(seconds * 10)):
@@ -109,3 +123,18 @@ class DrainingServer(uvicorn.Server):
                 return
             yield counter
             await asyncio.sleep(0.1)
+
+
+def _again(listener: socket.socket) -> socket.socket:
+    """The same port, which stays open while this is."""
+    return socket.socket(fileno=os.dup(listener.fileno()))
+
+
+def _accept_all(listener: socket.socket) -> list[socket.socket]:
+    """Everybody who has connected; the port is closed at once."""
+    found = []
+    with listener, suppress(BlockingIOError):  # nobody is left
+        listener.setblocking(False)
+        while True:
+            found.append(listener.accept()[0])
+    return found

@@ -223,6 +223,59 @@ def test_after_sigterm_calls_are_taken_until_the_delay_is_over(
     assert command.wait() == 0
 
 
+STANDS_STILL = """
+import asyncio
+import time
+
+from signalr_upstream import Hub, UpstreamApp
+
+chat = Hub("chat")
+
+
+@chat.on("slow")
+async def slow(seconds: float) -> str:
+    return "done"
+
+
+def stand_still():
+    print("stands still", flush=True)
+    time.sleep(1.0)
+
+
+class App(UpstreamApp):
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name == "draining" and value:
+            # By the end of the first sleep, the second one is due and so is the end of the drain's delay, which comes
+            # next: nobody looks at the port between these two.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(time.sleep, 0.5)
+            loop.call_later(0.01, stand_still)
+
+
+app = App(chat)
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_call_on_a_connection_that_is_not_accepted_when_the_port_closes_is_answered(
+    start: Start, folder: Path, port: int, client: httpx.Client, workers: str
+) -> None:
+    (folder / "still.py").write_text(STANDS_STILL)
+    command = start("run", "still", "--port", str(port), "--drain-delay", "0.1", "--workers", workers)
+    for _ in range(int(workers)):
+        command.read_until("startup complete")
+
+    command.send(signal.SIGTERM)
+    for _ in range(int(workers)):
+        command.read_until("stands still")
+    answer = call_slow(client, 0)
+
+    assert answer.content == b'{"type":3,"invocationId":"1","result":"done"}\x1e'
+    assert answer.headers["connection"] == "close"
+    assert command.wait() == 0
+
+
 def test_a_call_that_runs_too_long_at_the_end_is_answered_like_a_time_out(
     start: Start, port: int, client: httpx.Client, pool: ThreadPoolExecutor
 ) -> None:
