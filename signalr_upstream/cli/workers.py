@@ -33,6 +33,7 @@ class Workers:
         self._serving = serving
         self._count = count
         self._stopping = False
+        self._restarted = 0.0  # when a worker was replaced last
         self._processes: list[SpawnProcess] = []
 
     def run(self) -> int:
@@ -77,7 +78,8 @@ class Workers:
                     _logger.error("a worker could not start: ending")
                     return STARTUP_FAILURE
                 _logger.error("worker %d ended with status %d: replacing it", process.pid, process.exitcode)
-                time.sleep(RESTART_PAUSE)
+                time.sleep(max(0.0, self._restarted + RESTART_PAUSE - time.monotonic()))
+                self._restarted = time.monotonic()
                 self._processes[index] = self._start(listener)
         return 0
 
