@@ -1,9 +1,6 @@
 """The app behind nginx, set up as docs/deploy.md shows, with the largest headers that the service sends."""
 
 import asyncio
-import os
-import re
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,8 +14,9 @@ from signalr_upstream.local import LocalService
 
 from ..support import KEY, call_headers, invocation
 from .conftest import Connect
+from .nginx import Nginx
 from .people import Door, Person
-from .processes import HERE, Process, Server, free_port, wait_until
+from .processes import HERE, Server, free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -26,55 +24,6 @@ SERVICE_PORT = free_port()
 
 # What nginx makes of a path, as an event: it decodes %XX, merges slashes and encodes again.
 EVENTS = ["plain", "a/b", "a//b", "with space", "100%", "a%2Fb", "naïve ☂", "a?b#c", "semi;colon", "\\"]
-
-FRAME = """
-daemon off;
-pid {folder}/nginx.pid;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    gzip on;
-    gzip_types *;
-{server}
-}}
-"""
-
-
-def shown_server() -> str:
-    """The block of docs/deploy.md."""
-    text = (HERE.parent.parent / "docs" / "deploy.md").read_text()
-    (block,) = re.findall(r"^```nginx\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return str(block)
-
-
-class Nginx(Process):
-    """nginx in front of the app at ``target``, which it gets the whole URL or only what follows the prefix."""
-
-    lifetime = 300.0
-
-    def __init__(self, target: str, *, normalising: bool, folder: Path) -> None:
-        program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-        assert program is not None, "nginx is missing: apt-get install nginx-light"
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        server = shown_server().replace("listen 80;", f"listen 127.0.0.1:{port};")
-        server = server.replace("http://127.0.0.1:8080", target + ("/" if normalising else ""))
-        settings = folder / "nginx.conf"
-        settings.write_text(FRAME.format(folder=folder, server=server))
-        super().__init__([program, "-e", "stderr", "-p", folder, "-c", settings], log=folder / "nginx.log")
-        wait_until(self._answers, "nginx answers")
-
-    def _answers(self) -> bool:
-        try:
-            httpx.get(self.url)
-        except httpx.TransportError:
-            return False
-        return True
 
 
 @pytest.fixture(scope="module", params=["raw", "normalising"])
@@ -104,7 +53,7 @@ def front(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             environment=environment,
         )
         stack.enter_context(server)
-        yield stack.enter_context(Nginx(server.url, normalising=normalising, folder=folder))
+        yield stack.enter_context(Nginx([port], path="/" if normalising else "", folder=folder))
 
 
 async def test_every_call_gets_through_whatever_its_event_is_called(front: Nginx, connect: Connect) -> None:
