@@ -23,7 +23,6 @@ from .models import is_model, validate
 from .places import place_of, shown
 from .protocol.surrogates import item_with_half
 from .reasons import safe_reason
-from .targets import C, Target
 
 _CONTEXT_NAMES = ("ctx", "context")
 _MSGSPEC_ERROR = re.compile(r"(?P<what>.*?) - at `\$\[(?P<index>\d+)\](?P<inside>.*)`", re.DOTALL)
@@ -64,7 +63,7 @@ class Binding:
         """Compile the signature of ``handler``.
 
         Args:
-            client: of the hub; its context may say so.
+            client: of the hub; a ``Context[...]`` has to fit it.
             takes_arguments: False for connected and disconnected, which carry none.
 
         Raises:
@@ -79,7 +78,6 @@ class Binding:
             raise self._refuse("it is a generator; a stream is an async one: async def")
         if self.is_stream and not takes_arguments:
             raise self._refuse("it is a generator, and nobody waits for items of this event")
-        self._client = client
         self._context_at: list[int] = []
         self._context_keywords: list[str] = []
         self._names: list[str] = []
@@ -92,7 +90,7 @@ class Binding:
             str | None
         ] = []  # a positional parameter each: the name of what is injected, else None
         self._hooked = False  # an annotation is converted by a class of its own
-        self._read_signature(takes_arguments)
+        self._read_signature(takes_arguments, client)
         positional_only = [
             parameter.name
             for parameter in inspect.signature(handler).parameters.values()
@@ -198,7 +196,7 @@ class Binding:
 
     # --- registration ---
 
-    def _read_signature(self, takes_arguments: bool) -> None:
+    def _read_signature(self, takes_arguments: bool, client: type | None) -> None:
         try:
             annotations = typing.get_type_hints(self.handler, include_extras=True)
         except Exception as error:
@@ -207,7 +205,7 @@ class Binding:
         position = -1  # among the parameters that are not injected
         for parameter in parameters:
             annotation = annotations.get(parameter.name, Any)
-            need = need_of(parameter, annotation, where=shown(self.handler))
+            need = need_of(parameter, annotation, where=shown(self.handler), client=client)
             if need is not None and need is not Context:
                 self._add_need(parameter, need)
                 continue
@@ -215,7 +213,6 @@ class Binding:
             if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
                 self._slots.append(None)
             if need is Context:
-                self._check_client(parameter.name, annotation)
                 self._add_context(parameter, position, takes_arguments)
             elif parameter.name in _CONTEXT_NAMES and annotation is Any:
                 raise self._refuse(
@@ -240,14 +237,6 @@ class Binding:
             raise self._refuse(f"put `{parameter.name}` first: this event carries no arguments")
         else:
             self._context_at.append(position)
-
-    def _check_client(self, name: str, annotation: Any) -> None:
-        fits: list[object] = [Any, C, Target, *(self._client.__mro__ if self._client else ())]
-        for given in typing.get_args(annotation):
-            if (typing.get_origin(given) or given) not in fits:
-                shown = getattr(given, "__qualname__", given)
-                has = f"client={self._client.__qualname__}" if self._client else "no client="
-                raise self._refuse(f"`{name}` is a Context[{shown}], and its hub has {has}")
 
     def _add_parameter(self, parameter: inspect.Parameter, annotation: Any, takes_arguments: bool) -> None:
         name = parameter.name

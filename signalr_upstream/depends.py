@@ -19,6 +19,7 @@ from starlette.requests import HTTPConnection, Request
 from .context import Context
 from .errors import RegistrationError
 from .places import shown
+from .targets import C, Target
 from .threads import Threads
 
 Overrides = Mapping[Callable[..., Any], Callable[..., Any]]
@@ -58,13 +59,30 @@ Need = Dependency | type[Context[Any]] | type[Request]
 """What a parameter is filled with."""
 
 
-def need_of(parameter: inspect.Parameter, annotation: Any, *, where: str) -> Need | None:
+def need_of(parameter: inspect.Parameter, annotation: Any, *, where: str, client: type | None) -> Need | None:
     """What a handler's parameter is filled with; None if it takes an argument.
 
+    Args:
+        client: of the handler's hub.
+
     Raises:
-        RegistrationError: a dependency that can never be served.
+        RegistrationError: a dependency that can never be served, or a ``Context[...]`` of another client class.
     """
-    return _Reader(where, has_context=True).need(parameter, annotation)
+    return _Reader(where, has_context=True, client=client).need(parameter, annotation)
+
+
+def misfit(annotation: Any, client: Any) -> str | None:
+    """What is wrong with a ``Context[...]`` in a hub with this ``client=``; None if it fits.
+
+    Args:
+        client: None for a hub without one, Any where the hub is not known: then all fit.
+    """
+    fits: list[object] = [Any, C, Target, *(client.__mro__ if client else ())]
+    for given in typing.get_args(annotation):
+        if client is not Any and (typing.get_origin(given) or given) not in fits:
+            has = f"client={shown(client)}" if client else "no client="
+            return f"is a Context[{getattr(given, '__qualname__', given)}], and its hub has {has}"
+    return None
 
 
 def read_negotiator(function: Callable[..., Any], *, where: str) -> Dependency:
@@ -80,10 +98,16 @@ class _Reader:
     """Reads signatures of dependencies, and of theirs."""
 
     def __init__(
-        self, where: str, *, has_context: bool, replaced: tuple[Callable[..., Any], ...] = ()
+        self,
+        where: str,
+        *,
+        has_context: bool,
+        client: Any = Any,
+        replaced: tuple[Callable[..., Any], ...] = (),
     ) -> None:
         self._where = where
         self._has_context = has_context
+        self._client = client
         self._reading = [*replaced]  # each is a dependency of the one before
 
     def need(self, parameter: inspect.Parameter, annotation: Any) -> Need | None:
@@ -113,6 +137,10 @@ class _Reader:
                 raise self._refuse(
                     f"`{name}`: there is no Context yet when a client negotiates; take the Request"
                 )
+            wrong = misfit(annotation, self._client)
+            if wrong is not None:
+                of = f" of {shown(self._reading[-1])}" if self._reading else ""
+                raise self._refuse(f"`{name}`{of} {wrong}")
             return Context
         # FastAPI's security schemes ask for the more general HTTPConnection.
         return Request if issubclass(origin, Request) or origin is HTTPConnection else None
@@ -155,12 +183,8 @@ class _Reader:
         )
 
     def _signature(self, function: Any) -> tuple[list[inspect.Parameter], dict[str, Any]]:
-        body = _body_of(function)
         try:
-            hints = typing.get_type_hints(
-                body.__init__ if inspect.isclass(body) else body, include_extras=True
-            )
-            return list(inspect.signature(function).parameters.values()), hints
+            return list(inspect.signature(function).parameters.values()), hints_of(function)
         except Exception as error:
             raise self._refuse(f"the signature of {shown(function)} cannot be read: {error}") from error
 
@@ -178,6 +202,16 @@ def _marks_within(annotation: Any) -> Iterator[Any]:
 def _is_depends(value: Any) -> bool:
     """Whether this is a ``Depends``, ours or another framework's, or made out of one (FastAPI's ``Security``)."""
     return any(kind.__name__ == "Depends" for kind in type(value).__mro__)
+
+
+def hints_of(function: Any) -> dict[str, Any]:
+    """The annotations of a function, or of what else can be called.
+
+    Raises:
+        Exception: whatever reading them raises: names that are imported for type checkers alone, for one.
+    """
+    body = _body_of(function)
+    return typing.get_type_hints(body.__init__ if inspect.isclass(body) else body, include_extras=True)
 
 
 def _body_of(function: Any) -> Any:

@@ -162,9 +162,9 @@ class Hub(Generic[C]):
         dependencies, runs the handler and gives its result; what the filter returns is the result.
 
         Raises:
-            RegistrationError: it is no async function of two parameters.
+            RegistrationError: it is no async function of two parameters, or of the context of another ``client=``.
         """
-        check_filter(function)
+        check_filter(function, hub=self.name, client=self.client)
         self.filters.append(function)
         return function
 

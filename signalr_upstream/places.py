@@ -1,16 +1,22 @@
-"""Where a function is written, for messages to its author."""
+"""Where a function or a class is written, for messages to its author."""
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 
-def place_of(function: Callable[..., Any]) -> str:
+def place_of(thing: Callable[..., Any]) -> str:
     """``file:line``."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code else "unknown place"
+    code = getattr(inspect.unwrap(thing), "__code__", None)
+    if code is not None:
+        return f"{code.co_filename}:{code.co_firstlineno}"
+    if inspect.isclass(thing):
+        with contextlib.suppress(OSError, TypeError):  # it was made without a file
+            return f"{inspect.getsourcefile(thing)}:{inspect.getsourcelines(thing)[1]}"
+    return "unknown place"
 
 
-def shown(function: Callable[..., Any]) -> str:
+def shown(thing: Callable[..., Any]) -> str:
     """``name (file:line)``."""
-    return f"{getattr(function, '__qualname__', repr(function))} ({place_of(function)})"
+    return f"{getattr(thing, '__qualname__', repr(thing))} ({place_of(thing)})"

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from .context import Context, Predicate
+from .depends import hints_of, misfit
 from .errors import HubError, RegistrationError
 from .places import shown
 from .protocol.upstream import CONNECTED, CONNECTIONS, DISCONNECTED, MESSAGES
@@ -99,22 +100,38 @@ def check_options(
     return category
 
 
-def check_filter(function: Any) -> None:
-    """Let only async functions of two parameters pass.
+def check_filter(function: Any, *, hub: str, client: type | None) -> None:
+    """Let only async functions of two parameters pass, of a context that the hub has.
+
+    Args:
+        client: of the hub.
 
     Raises:
-        RegistrationError: it is none.
+        RegistrationError: it is none, or annotates a ``Context[...]`` of another client class.
     """
-    if inspect.iscoroutinefunction(function):
-        try:
-            inspect.signature(function).bind(None, None)
-        except TypeError:
-            pass
-        else:
-            return
-    raise RegistrationError(
-        f"{shown(function)} cannot be a filter: that is an async function of (ctx, call_next)"
-    )
+    if not (inspect.iscoroutinefunction(function) and _takes_two(function)):
+        raise RegistrationError(
+            f"{shown(function)} cannot be a filter: that is an async function of (ctx, call_next)"
+        )
+    first = next(iter(inspect.signature(function).parameters))
+    wrong = misfit(_hints(function).get(first), client)
+    if wrong is not None:
+        raise RegistrationError(f"{shown(function)} cannot be a filter of hub {hub!r}: `{first}` {wrong}")
+
+
+def _takes_two(function: Any) -> bool:
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError:
+        return False
+    return True
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    try:
+        return hints_of(function)
+    except Exception:  # nothing but the check needs them, and names may be imported for type checkers alone
+        return {}
 
 
 class ErrorMaps:

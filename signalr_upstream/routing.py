@@ -4,6 +4,7 @@ A route that was found once is one dictionary lookup away. What nobody handles i
 ready to be pasted.
 """
 
+import itertools
 import logging
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
@@ -91,8 +92,8 @@ class Routes:
         application: str,
         filters: Sequence[Filter],
     ) -> None:
-        for function in filters:
-            check_filter(function)
+        for function, hub in itertools.product(filters, hubs):
+            check_filter(function, hub=hub.name, client=hub.client)
         # The most specific comes first: a plain name, then families by the length of their prefix.
         self._hubs = sorted(hubs, key=lambda hub: (hub.is_family, -len(hub.name)))
         self._service_of = service_of

@@ -1,11 +1,13 @@
 """Typed clients: what their methods send and ask, and what is refused before anything is sent."""
 
+import inspect
 import json
-from typing import Any, Generic, Protocol, TypeVar
+import types
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 import pytest
 
-from signalr_upstream import Context, Hub, ServiceClient, UpstreamApp
+from signalr_upstream import Context, Depends, Hub, ServiceClient, UpstreamApp
 from signalr_upstream.errors import RegistrationError, ResultError
 from signalr_upstream.targets import Target
 from signalr_upstream.transport import Answer
@@ -177,6 +179,112 @@ async def annotated_untyped(ctx: Context[Target]) -> None: ...
 def test_a_context_of_another_client_is_refused(hub: Hub, has: str) -> None:
     with pytest.raises(RegistrationError, match=f"`ctx` is a Context.OtherClient., and its hub has {has}"):
         hub.on("go")(annotated_otherwise)
+
+
+async def asks_otherwise(other: Context[OtherClient]) -> str:
+    return other.event
+
+
+async def asks_who_asks(event: Annotated[str, Depends(asks_otherwise)]) -> str:
+    return event
+
+
+async def asks_plainly(ctx: Context) -> str:
+    return ctx.event
+
+
+@pytest.mark.parametrize("dependency", [asks_otherwise, asks_who_asks])
+def test_a_dependency_on_a_context_of_another_client_is_refused_with_the_handler_that_wants_it(
+    dependency: Any,
+) -> None:
+    async def go(value: Annotated[str, Depends(dependency)]) -> None: ...
+
+    with pytest.raises(RegistrationError) as refused:
+        Hub("chat", client=ChatClient).on("go")(go)
+
+    for part in (
+        f"go ({__file__}:",
+        f"`other` of asks_otherwise ({__file__}:",
+        "is a Context[OtherClient], and its hub has client=ChatClient",
+        f"ChatClient ({__file__}:{inspect.getsourcelines(ChatClient)[1]})",
+    ):
+        assert part in str(refused.value)
+
+
+async def test_a_dependency_on_a_context_that_fits_serves_the_handler() -> None:
+    hub = Hub("chat", client=OtherClient)
+
+    @hub.on("go")
+    async def go(value: Annotated[str, Depends(asks_otherwise)]) -> str:
+        return value
+
+    app = UpstreamApp(hub, connection_string=CONNECTION_STRING)
+
+    assert (await invoke(app, "go"))["result"] == "go"
+
+
+async def test_a_replacement_for_tests_may_say_what_it_likes_of_its_context() -> None:
+    hub = Hub("chat", client=ChatClient)
+
+    @hub.on("go")
+    async def go(value: Annotated[str, Depends(asks_plainly)]) -> str:
+        return value
+
+    app = UpstreamApp(hub, connection_string=CONNECTION_STRING)
+    app.dependency_overrides[asks_plainly] = asks_otherwise
+
+    assert (await invoke(app, "go"))["result"] == "go"
+
+
+async def filters_otherwise(ctx: Context[OtherClient], call_next: Any) -> Any:
+    return await call_next()
+
+
+async def filters_any(ctx: Context[Any], call_next: Any) -> Any: ...
+
+
+async def filters_base(ctx: Context[Joins], call_next: Any) -> Any: ...
+
+
+async def filters_without_words(ctx, call_next):  # type: ignore[no-untyped-def]
+    ...
+
+
+async def filters_for_type_checkers(ctx: "Context[Nowhere]", call_next: Any) -> Any:  # type: ignore[name-defined]  # noqa: F821
+    ...
+
+
+@pytest.mark.parametrize("hub", [Hub("a"), Hub("a", client=ChatClient)])
+def test_a_filter_of_another_client_is_refused_by_its_hub_and_by_an_app_with_such_a_hub(
+    hub: Hub[Any],
+) -> None:
+    others = Hub("others", client=OtherClient)
+    others.filter(filters_otherwise)
+    UpstreamApp(others, filters=[filters_otherwise])
+
+    for register in (hub.filter, lambda filter: UpstreamApp(others, hub, filters=[filter])):
+        with pytest.raises(RegistrationError, match=r"of hub 'a': `ctx` is a Context\[Other") as refused:
+            register(filters_otherwise)
+        assert f"filters_otherwise ({__file__}:" in str(refused.value)
+        assert hub.client is None or f"client=ChatClient ({__file__}:" in str(refused.value)
+
+
+def test_a_client_class_without_a_file_is_named_nevertheless() -> None:
+    made = types.new_class("Made", (Joins, Protocol))
+
+    with pytest.raises(RegistrationError, match=r"client=Made \(unknown place\)"):
+        Hub("a", client=made).filter(filters_otherwise)
+
+
+@pytest.mark.parametrize(
+    "function", [filters_any, filters_base, filters_without_words, filters_for_type_checkers]
+)
+def test_a_filter_whose_context_fits_or_says_nothing_is_taken(function: Any) -> None:
+    hub = Hub("chat", client=ChatClient)
+
+    hub.filter(function)
+
+    assert UpstreamApp(hub, filters=[function]).filters == (function,)
 
 
 @pytest.mark.parametrize("handler", [annotated_with_any, annotated_with_base, annotated_untyped])
