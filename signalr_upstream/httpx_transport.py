@@ -18,6 +18,9 @@ from .transport import MAX_ANSWER, Answer
 MAX_AT_ONCE: Final = MAX_CONNECTIONS
 """Requests that httpx is given at a time, in each loop. Whenever one begins or ends, its pool looks at every connection
 for every request that has none: with 1,000 at once on 100 connections it does little else, and all of them time out."""
+MAX_IDLE: Final = 20
+"""Connections that httpx keeps while nobody uses them, in a client of ours: its own default. It looks at every one
+for every idle one, too; with 100 of them, that takes longer than to open new ones, TLS included."""
 
 
 class HttpxTransport:
@@ -90,7 +93,7 @@ class _Client:
 def _own_client() -> _Client:
     limits = httpx.Limits(
         max_connections=MAX_CONNECTIONS,
-        max_keepalive_connections=MAX_CONNECTIONS,
+        max_keepalive_connections=MAX_IDLE,
         keepalive_expiry=IDLE_EXPIRY,
     )
     return _Client(httpx.AsyncClient(limits=limits), is_own=True)

@@ -51,6 +51,7 @@ class Misbehaving:
         self._acts = acts
         self._greeting = greeting
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = False
         self.requests: list[bytes] = []
         self.connections = 0
         self.open = 0
@@ -65,6 +66,9 @@ class Misbehaving:
         return [request.partition(b"\r\n\r\n")[2] for request in self.requests]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._stopped:  # a TLS handshake has ended that was under way
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -98,7 +102,8 @@ class Misbehaving:
             await self._arrivals.wait_for(lambda: len(self.requests) >= number)
 
     async def stop(self) -> None:
-        """Reset every connection."""
+        """Reset every connection, those to come included."""
+        self._stopped = True
         for task in self._tasks:
             task.cancel()
         while self._tasks:

@@ -27,7 +27,7 @@ from signalr_upstream.errors import (
     ThrottledError,
     UnavailableError,
 )
-from signalr_upstream.httpx_transport import HttpxTransport
+from signalr_upstream.httpx_transport import MAX_IDLE, HttpxTransport
 from signalr_upstream.transport import MAX_ANSWER, Answer, Transport
 
 from .misbehaving import (
@@ -77,7 +77,11 @@ async def transport_of(kind: str, tls: ssl.SSLContext | None = None) -> AsyncIte
         yield direct
         await direct.aclose()
     else:
-        async with httpx.AsyncClient(verify=tls or client_context(), trust_env=False) as client:
+        # By default httpx opens 100 connections and keeps 20: most would begin with a handshake for one request.
+        limits = httpx.Limits(max_connections=MAX_IDLE, max_keepalive_connections=MAX_IDLE)
+        async with httpx.AsyncClient(
+            verify=tls or client_context(), trust_env=False, limits=limits
+        ) as client:
             yield HttpxTransport(client)
 
 
