@@ -133,7 +133,7 @@ def _again(listener: socket.socket) -> socket.socket:
 def _accept_all(listener: socket.socket) -> list[socket.socket]:
     """Everybody who has connected; the port is closed at once."""
     found = []
-    with listener, suppress(BlockingIOError):  # nobody is left
+    with listener, suppress(OSError):  # nobody is left, or no file descriptor
         listener.setblocking(False)
         while True:
             found.append(listener.accept()[0])

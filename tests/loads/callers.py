@@ -135,9 +135,8 @@ class Callers:
         self.opened = 0  # connections
         self.refused = 0  # attempts to open one
 
-    async def run(self, seconds: float) -> float:
-        """Call for so long, and wait for the last answers; seconds that it took."""
-        begun = time.perf_counter()
+    async def run(self, seconds: float) -> None:
+        """Call for so long, and wait for the last answers."""
         callers = [kind for kind in self._kinds for _ in range(kind.connections)]
         random.shuffle(callers)  # so that each worker gets some of each kind
         async with asyncio.TaskGroup() as group:
@@ -146,7 +145,6 @@ class Callers:
                 await asyncio.sleep(APART)
             await asyncio.sleep(seconds)
             self._stopping = True
-        return time.perf_counter() - begun
 
     async def _keep_calling(self, kind: Kind) -> None:
         head, every = _head(kind.event), max(kind.every, self._pace)
