@@ -357,6 +357,8 @@ async def test_the_connections_of_every_endpoint_are_given() -> None:
         LINK.replace("/groups/", "/users/"),
         LINK + " HTTP/1.1",
         LINK + "é",
+        LINK + r"\u0000x",
+        LINK + r"\u007f",
         "https://[::1/api",
         LINK.partition("?")[0] + "?api-version=2024-12-01&maxpagesize=200",
     ],

@@ -10,7 +10,7 @@ import pytest
 
 from signalr_upstream import Context, HubError, verify_signature
 from signalr_upstream.auth import sign_connection
-from signalr_upstream.claims import Unsealer, seal
+from signalr_upstream.claims import MAX_CACHED_SEALS, Unsealer, seal
 from signalr_upstream.errors import SignatureError
 
 from .canaries import secret_in
@@ -74,6 +74,23 @@ def test_a_seal_is_compared_whole(compared: list[tuple[bytes, bytes]]) -> None:
     assert Unsealer([KEY]).unseal(f"su: {guess}", "ann") == {}
 
     assert compared == [(sealed.split(".")[1].encode(), guess.split(".")[1].encode())]
+
+
+def test_a_seal_is_compared_once_and_again_when_many_others_came_in_between(
+    compared: list[tuple[bytes, bytes]],
+) -> None:
+    """Clients choose how many there are: they are not all remembered."""
+    unsealer = Unsealer([KEY])
+    sealed = seal("ann", {"role": "admin"}, KEY)
+    for _ in range(2):
+        assert unsealer.unseal(f"su: {sealed}", "ann")
+    assert len(compared) == 1
+
+    for number in range(MAX_CACHED_SEALS):
+        assert unsealer.unseal(f"su: {seal(f'user{number}', {'a': 'b'}, KEY)}", f"user{number}")
+    assert unsealer.unseal(f"su: {sealed}", "ann")
+
+    assert len(compared) == 1 + MAX_CACHED_SEALS + 1
 
 
 async def test_the_code_is_compared_whole(compared: list[tuple[bytes, bytes]]) -> None:
