@@ -10,10 +10,13 @@ from typing import Any, Final
 
 from .cancelled import ends_this_task
 from .context import Context
+from .errors import HubError
 from .threads import Threads
 
 logger = logging.getLogger("signalr_upstream")
 
+MAX_AFTER: Final = 1000
+"""Calls whose work a worker does at a time. Each is a task that waits most of the time; what never ends adds up."""
 PATIENCE: Final = 25.0
 """Seconds a shutdown waits for such work; then it is cancelled."""
 
@@ -30,6 +33,19 @@ class AfterWork:
         task = asyncio.create_task(self._run(context))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if len(self._tasks) == MAX_AFTER:
+            logger.warning(
+                "work behind %d answers is under way: calls that leave more are refused", MAX_AFTER
+            )
+
+    def check_room(self) -> None:
+        """Check that one more call may leave work.
+
+        Raises:
+            HubError: this worker does as much as it takes.
+        """
+        if len(self._tasks) >= MAX_AFTER:
+            raise HubError("The server has as much work behind answers as it takes; try again later.")
 
     async def drain(self, patience: float = PATIENCE) -> None:
         """Wait for what runs; cancel it when the patience is over."""

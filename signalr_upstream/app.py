@@ -4,6 +4,7 @@ It works by itself, mounted into another ASGI app, and whether or not the outer 
 """
 
 import contextlib
+import functools
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -74,7 +75,7 @@ class UpstreamApp(Starlette):
         max_body_size: bytes of one upstream body.
         max_concurrent_calls: calls one worker runs at a time; more are answered 503.
         body_timeout: seconds for a body to arrive.
-        handler_timeout: seconds for a handler to answer.
+        handler_timeout: seconds for a handler or a negotiate function to answer.
         slow_after: seconds after which a call is logged as a warning, however well it ends.
         duplicates: ``Duplicates()`` or ``RedisDuplicates(...)``: a call that the service delivers twice runs once, and
             both get its answer. Default: it runs twice.
@@ -159,6 +160,7 @@ class UpstreamApp(Starlette):
         self.filters = tuple(filters)
         self.insecure = insecure
         self.draining = False
+        self._after = AfterWork()
         self.services = Services(
             Connection(connection_string),
             hubs=hubs,
@@ -173,6 +175,7 @@ class UpstreamApp(Starlette):
             http_client=http_client,
             insecure=insecure,
             parallel_invocations=parallel_invocations,
+            check_room=self._after.check_room,
             telemetry=telemetry,
         )
         self._user_lifespan = lifespan or _no_lifespan
@@ -184,7 +187,6 @@ class UpstreamApp(Starlette):
             filters=filters,
         )
         self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
-        self._after = AfterWork()
         self._streams = StreamCalls(self._after, is_on=experimental_streams)
         limits = Limits(max_body_size, max_concurrent_calls, body_timeout, handler_timeout)
         self._calls = Calls(
@@ -202,7 +204,12 @@ class UpstreamApp(Starlette):
             duplicates=duplicates,
         )
         own = negotiate_routes(
-            self, self._routes.find_hub, cors_origins, self.dependency_overrides, telemetry
+            self,
+            self._routes.find_hub,
+            cors_origins=cors_origins,
+            limited=functools.partial(self._calls.time_limits.within, handler_timeout),
+            overrides=self.dependency_overrides,
+            observers=telemetry,
         )
         super().__init__(routes=[*routes, *own], middleware=middleware, lifespan=self._run_lifespan)
         if health:

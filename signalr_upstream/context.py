@@ -51,6 +51,8 @@ class Service(Struct, frozen=True):
     """In place of ``verify`` where calls bring tokens: it is given all headers as well."""
     parallel_invocations: bool = False
     """Whether the service goes on with a connection's messages while a handler runs."""
+    check_room: Callable[[], None] = lambda: None
+    """Raises a HubError if no call may leave more work for after its answer."""
 
 
 class Context(Generic[C]):
@@ -189,7 +191,12 @@ class Context(Generic[C]):
 
         It may invoke the caller, who waits for nothing any more. What it raises is logged. A shutdown waits for it. It
         is dropped where nothing is answered: the caller hung up (``cancel_on_disconnect``), or the call comes again.
+
+        Raises:
+            HubError: the worker does such work for as many calls as it takes (1,000). The handler may catch it.
         """
+        if not self.is_answered:
+            self._service.check_room()
         if isinstance(self.after_work, list):
             self.after_work.append((function, args))
         else:

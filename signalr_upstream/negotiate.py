@@ -6,7 +6,7 @@ also for browsers of other origins, which get to see only answers with CORS head
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -30,8 +30,12 @@ from .reply import problem
 from .streams import text_for_client
 from .telemetry import UNKNOWN, Negotiation, Observer, tell
 from .threads import Threads
+from .time_limit import TimeLimitPassed
 
 logger = logging.getLogger("signalr_upstream")
+
+Limited = Callable[[Awaitable[Identity]], Awaitable[Identity]]
+"""Awaits within a time limit, or raises ``TimeLimitPassed``."""
 
 _DOUBLED = "/negotiate/negotiate"
 _OUTCOMES = {200: "success", 404: "not_found", 500: "failed", 503: "unavailable"}
@@ -44,11 +48,13 @@ class Negotiate:
         self,
         app: Connector,
         find_hub: Callable[[str], Hub | None],
+        limited: Limited,
         overrides: Overrides,
         observers: Sequence[Observer],
     ) -> None:
         self._app = app
         self._find_hub = find_hub
+        self._limited = limited
         self._overrides = overrides
         self._observers = observers
         self._threads = Threads()
@@ -87,7 +93,7 @@ class Negotiate:
                 404, f"hub {hub.name!r} has no negotiate function: register one with @hub.negotiate"
             )
         try:
-            identity = await self._identity(hub.negotiator, request)
+            identity = await self._limited(self._identity(hub.negotiator, request))
             access = await self._app.client_access(hub, identity, name=name)
         except HubError as error:
             return _problem(403, text_for_client(error))
@@ -101,6 +107,9 @@ class Negotiate:
         except ServiceError as error:
             logger.error("negotiate answered 503: %s", error)
             return _problem(503, "no token can be made at the moment; try again")
+        except TimeLimitPassed:
+            logger.warning("negotiate answered 503: the function of hub %r passed its time limit", hub.name)
+            return _problem(503, "negotiate took too long on the server; try again")
         except Exception:
             logger.exception("the negotiate function of hub %r failed", hub.name)
             return _problem(500, "the negotiate function failed; its log says why")
@@ -124,11 +133,16 @@ class Negotiate:
 def negotiate_routes(
     app: Connector,
     find_hub: Callable[[str], Hub | None],
+    *,
     cors_origins: Sequence[str],
+    limited: Limited,
     overrides: Overrides,
     observers: Sequence[Observer],
 ) -> list[Route]:
     """The routes of negotiate, with CORS for these origins.
+
+    Args:
+        limited: limits the time of the negotiate function.
 
     Raises:
         ConfigurationError: ``*`` among the origins. SignalR clients send credentials, for which browsers refuse ``*``.
@@ -138,7 +152,7 @@ def negotiate_routes(
             "cors_origins: name the origins; browsers refuse '*' for requests with credentials"
         )
     endpoint = CORSMiddleware(
-        Negotiate(app, find_hub, overrides, observers),
+        Negotiate(app, find_hub, limited, overrides, observers),
         allow_origins=cors_origins,
         allow_methods=["POST"],
         allow_headers=["*"],

@@ -61,6 +61,7 @@ class Services:
         http_client: "httpx.AsyncClient | None",
         insecure: bool,
         parallel_invocations: bool,
+        check_room: Callable[[], None],
         telemetry: Sequence[Observer],
     ) -> None:
         self._connection = connection
@@ -76,6 +77,7 @@ class Services:
         self._http_client = http_client
         self._insecure = insecure
         self._parallel_invocations = parallel_invocations
+        self._check_room = check_room
         self._telemetry = telemetry
         self._clients: dict[str, ServiceClient] = {}  # by setting, as the next
         self._services: dict[tuple[str, bool], Service] = {}
@@ -141,6 +143,7 @@ class Services:
                 ),
                 hub_client=lambda name, origin: client.hub(name, origin=origin.url if origin else ""),
                 parallel_invocations=self._parallel_invocations,
+                check_room=self._check_room,
             )
         return self._services[key]
 

@@ -23,6 +23,8 @@ logger = logging.getLogger("signalr_upstream")
 
 MAX_STREAMS: Final = 1000
 """A worker. Each is a task that waits most of the time; clients choose how many they open."""
+MAX_STREAMS_OF_CLIENT: Final = 50
+"""A client, of these: far more than a page shows at a time, and twenty clients can fill a worker, not one."""
 PATIENCE: Final = 5.0
 """Seconds a shutdown waits for streams to end, which it has cancelled."""
 SHUTTING_DOWN: Final = "The server is shutting down."
@@ -52,12 +54,14 @@ class StreamCalls:
             explain: what the client is told of an error, which it logs.
 
         Raises:
-            HubError: this worker feeds as many streams as it takes, or none at all.
+            HubError: this worker feeds as many streams as it takes, or as many as one client may have, or none at all.
         """
         if not self._is_on:
             raise HubError("Streams are not switched on: UpstreamApp(experimental_streams=True).")
         if len(self._connections) >= MAX_STREAMS:
             raise HubError("The server feeds as many streams as it takes; try again later.")
+        if [*self._connections.values()].count(context.connection_id) >= MAX_STREAMS_OF_CLIENT:
+            raise HubError("You have as many streams as a client may have; end one first.")
         connection = context.clients.untyped.connection(context.connection_id)
         feeding = self._feed(connection, context, work, explain)
         task = asyncio.get_running_loop().create_task(feeding, context=copy_context())

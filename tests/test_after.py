@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from signalr_upstream import Context, Hub, HubError, UpstreamApp
+from signalr_upstream import Context, Hub, HubError, UpstreamApp, after
 from signalr_upstream.calls import TIMED_OUT
 from signalr_upstream.errors import Redeliver
 from signalr_upstream.streams import MASKED
@@ -123,6 +123,33 @@ async def test_work_knows_the_app_of_its_call() -> None:
     await apps[0].drain()
 
     assert len(service.requests) == 1
+
+
+async def test_one_worker_works_behind_so_many_answers_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(after, "MAX_AFTER", 2)
+    notes, released = Notes(), asyncio.Event()
+
+    async def more(ctx: Context) -> None:
+        ctx.after(notes.later, "of work that had begun")
+
+    async def go(ctx: Context) -> str:
+        ctx.after(released.wait)
+        ctx.after(more, ctx)
+        return "done"
+
+    app = serve(go)
+    answers = [await invoke(app, "go") for _ in range(3)]
+    released.set()
+    await app.drain()
+
+    assert [answer.get("result") for answer in answers] == ["done", "done", None]
+    assert answers[2]["error"] == "The server has as much work behind answers as it takes; try again later."
+    assert caplog.messages == ["work behind 2 answers is under way: calls that leave more are refused"]
+    assert notes.lines == ["of work that had begun"] * 2
+    assert (await invoke(app, "go"))["result"] == "done"
+    await app.drain()
 
 
 async def test_connection_events_leave_work_too() -> None:

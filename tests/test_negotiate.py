@@ -1,6 +1,7 @@
 """``POST /<hub>/negotiate``: who may connect, where to, and what a browser of another origin gets to see."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any
 
 import httpx
@@ -231,6 +232,32 @@ async def test_a_function_that_fails_is_a_500_without_its_text(caplog: pytest.Lo
 
     assert "hunter2" not in detail(await negotiate(make_app(who)), 500)
     assert "hunter2" in caplog.text
+
+
+async def test_a_function_has_the_time_of_a_handler_its_dependencies_included(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ended: list[str] = []
+
+    async def session() -> AsyncIterator[str]:
+        try:
+            yield "open"
+        finally:
+            ended.append("session")
+
+    async def who(session: Annotated[str, Depends(session)]) -> Identity:
+        await asyncio.Event().wait()
+        return Identity("ann")
+
+    hub = Hub("chat")
+    hub.negotiate(who)
+    app = UpstreamApp(hub, connection_string=CONNECTION_STRING, handler_timeout=0.02, cors_origins=[ORIGIN])
+    answer = await negotiate(app, origin=ORIGIN)
+
+    assert "too long" in detail(answer, 503)
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert ended == ["session"]
+    assert "hub 'chat' passed its time limit" in caplog.text
 
 
 async def test_a_function_that_returns_no_identity_is_a_500() -> None:

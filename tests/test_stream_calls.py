@@ -379,6 +379,19 @@ async def test_one_worker_feeds_so_many_streams_and_no_more(monkeypatch: pytest.
     assert refused["error"] == "The server feeds as many streams as it takes; try again later."
 
 
+async def test_one_client_has_so_many_streams_and_others_have_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_calls, "MAX_STREAMS_OF_CLIENT", 1)
+    service = RestService()
+    app = serve(Probe().count, http_client=service.client, **OPTIONS)
+
+    assert (await begin_stream(app)).status_code == 204
+    refused = completion(await begin_stream(app))
+    assert (await begin_stream(app, connection_id="c2")).status_code == 204
+    await app.drain()
+
+    assert refused["error"] == "You have as many streams as a client may have; end one first."
+
+
 async def test_work_for_after_the_answer_begins_when_the_stream_has_ended() -> None:
     service, left = RestService(), asyncio.Event()
 
