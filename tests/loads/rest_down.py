@@ -113,14 +113,16 @@ def drill(seconds: float, *, traced: bool, pace: float, allowance: float = 0.0) 
         ) as here,
         here.app(port, "--slow-after", "60"),
     ):
-        outages = Outages(port, service, phases(seconds), pace)
+        plan = phases(seconds)
+        outages = Outages(port, service, plan, pace)
         uvloop.run(outages.run())
         tallies = outages.callers.tallies
         tallies.show()
         for name, tally in tallies.items():
             if name.startswith(SENDING.name):
                 print(f"{name}: {', '.join(f'{said.decode()} {n:,}' for said, n in tally.said.items())}")
-        grown = vitals.judge(here.folder)
+        # The first failure imports what repeats calls, once for all.
+        grown = vitals.judge(here.folder, warm_up=plan[0].seconds + plan[1].seconds)
         complaints = [
             *tallies.complaints(),
             *tallies.complaints_of_losses(),
