@@ -369,6 +369,11 @@ def _is_upstream_call(headers: Sequence[tuple[bytes, bytes]]) -> bool:
 
 
 def _check_distinct(hubs: Sequence[Hub[Any]]) -> None:
+    for hub in hubs:
+        if not isinstance(hub, Hub):
+            raise ConfigurationError(
+                f"UpstreamApp takes hubs, as in UpstreamApp(Hub('chat')), and no {hub!r}"
+            )
     names = [hub.name.lower() for hub in hubs]
     for name in names:
         if names.count(name) > 1:

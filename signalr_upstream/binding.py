@@ -243,7 +243,9 @@ class Binding:
         if parameter.kind is parameter.VAR_KEYWORD or (
             parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
         ):
-            raise self._refuse(f"`{name}` can never be filled: an invocation's arguments have no names")
+            raise self._refuse(
+                f"`{name}` can never be filled: an invocation's arguments have no names, so no `*` stands before it"
+            )
         if parameter.kind is parameter.KEYWORD_ONLY:
             return  # keeps its default
         if takes_arguments:

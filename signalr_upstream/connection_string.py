@@ -221,6 +221,16 @@ def _key_problem(key: str) -> str:
     return f"is shorter than {MIN_KEY_BYTES} bytes" if length < MIN_KEY_BYTES else ""
 
 
+def _advice(text: str) -> str:
+    """What to do about a text that is no connection string; no piece of it, which may be one of a key."""
+    text = text.strip()
+    if _PLACEHOLDER.search(text):
+        return "It is an unexpanded placeholder."
+    if text[:1] in ("'", '"'):
+        return "Leave out the quotation marks around it."
+    return "Copy the whole of it from Keys in the portal: Endpoint=https://...;AccessKey=...;Version=1.0;"
+
+
 def _split_properties(text: str) -> dict[str, str]:
     segments = [segment for segment in text.split(";") if segment.strip()]
     properties: dict[str, str] = {}
@@ -235,8 +245,9 @@ def _split_properties(text: str) -> dict[str, str]:
             raise ConnectionStringError(f"Duplicate properties found in connection string{shown}.")
         properties[name] = value.strip()
     if len(segments) < 2 or "endpoint" not in properties:
-        hint = " It is an unexpanded placeholder." if _PLACEHOLDER.search(text.strip()) else ""
-        raise ConnectionStringError(f"Connection string missing required properties endpoint.{hint}")
+        raise ConnectionStringError(
+            f"Connection string missing required properties endpoint. {_advice(text)}"
+        )
     return properties
 
 

@@ -4,6 +4,7 @@ They are handed what msgspec has decoded, and give what it encodes: what pydanti
 what goes out can come in again.
 """
 
+import inspect
 import re
 from collections.abc import Callable
 from typing import Any, Final
@@ -44,6 +45,11 @@ def enc_hook_with(own: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
     def hook(value: Any) -> Any:
         if is_model(type(value)):
             return value.model_dump(mode="json", by_alias=True)
+        if inspect.iscoroutine(value):
+            value.close()  # said here; no warning besides
+            raise TypeError(
+                f"this is {value.__qualname__}(), which nobody has awaited: `await` it; in a plain def, ctx.wait(...)"
+            )
         if own is None:
             raise TypeError(f"Encoding objects of type {type(value).__qualname__} is unsupported")
         return own(value)

@@ -87,7 +87,10 @@ class Negotiate:
         if request.method != "POST":
             return _problem(405, "negotiate is POST", allow="POST, OPTIONS")
         if hub is None:
-            return _problem(404, "there is no such hub in this app")
+            return _problem(
+                404,
+                'there is no such hub in this app: withUrl(".../<name>") ends with the name in Hub("<name>")',
+            )
         if hub.negotiator is None:
             return _problem(
                 404, f"hub {hub.name!r} has no negotiate function: register one with @hub.negotiate"

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from .context import Context, Predicate
+from .context import Context, Predicate, role
 from .depends import hints_of, misfit
 from .errors import HubError, RegistrationError
 from .places import shown
@@ -42,6 +42,8 @@ def on(
 
     One instance serves all calls: keep nothing of a caller on ``self``.
     """
+    if not isinstance(event, str):
+        raise RegistrationError(f'{shown(event)}: say which event, @on("event")')
     options = {
         "category": category,
         "require": require,
@@ -76,7 +78,7 @@ def marked_methods(kind: type) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def check_options(
-    hub: str, event: str, category: str | None, *, require: object, timeout: float | None
+    hub: str, event: Any, category: str | None, *, require: object, timeout: float | None
 ) -> str:
     """The category of an event; raises for options that no handler could have.
 
@@ -84,6 +86,10 @@ def check_options(
         RegistrationError: see there.
     """
     where = f"hub {hub!r}"
+    if not isinstance(event, str):
+        raise RegistrationError(f'{where}: {shown(event)}: say which event, @hub.on("event")')
+    if require is role:
+        raise RegistrationError(f'{where}: say which role: require=role("admin")')
     if require is not None and (not callable(require) or inspect.iscoroutinefunction(require)):
         raise RegistrationError(f"{where}: require= takes a plain function of the context")
     if timeout is not None and not timeout > 0:

@@ -49,14 +49,21 @@ def test_endpoint_and_audience_are_what_microsoft_makes_of_them(text: str, url: 
     assert (endpoint.client_url, endpoint.server_url, endpoint.keys) == (url, url, (KEY,))
 
 
+COPY_IT = "Copy the whole of it from Keys in the portal: Endpoint=https://...;AccessKey=...;Version=1.0;"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (f"AccessKey={KEY}", "Connection string missing required properties endpoint."),
-        ("Endpoint=xxx", "Connection string missing required properties endpoint."),
-        ("XXX=yyy;A=b", "Connection string missing required properties endpoint."),
-        ("XXX", "Connection string missing required properties endpoint."),
-        ("", "Connection string missing required properties endpoint."),
+        (f"AccessKey={KEY}", f"Connection string missing required properties endpoint. {COPY_IT}"),
+        ("Endpoint=xxx", f"Connection string missing required properties endpoint. {COPY_IT}"),
+        ("XXX=yyy;A=b", f"Connection string missing required properties endpoint. {COPY_IT}"),
+        ("XXX", f"Connection string missing required properties endpoint. {COPY_IT}"),
+        ("", f"Connection string missing required properties endpoint. {COPY_IT}"),
+        (
+            f'"Endpoint=https://aaa;AccessKey={KEY}"',
+            "Connection string missing required properties endpoint. Leave out the quotation marks around it.",
+        ),
         (
             "${SIGNALR}",
             "Connection string missing required properties endpoint. It is an unexpanded placeholder.",

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from signalr_upstream import Context, Hub, HubError, Identity, UpstreamApp, on
+from signalr_upstream import Context, Hub, HubError, Identity, UpstreamApp, on, role
 from signalr_upstream.calls import TIMED_OUT
-from signalr_upstream.errors import ArgumentsError, Redeliver, RegistrationError
+from signalr_upstream.errors import ArgumentsError, ConfigurationError, Redeliver, RegistrationError
 from signalr_upstream.streams import MASKED
 
 from .support import (
@@ -308,6 +308,41 @@ def test_a_method_that_cannot_be_served_is_refused_with_its_place() -> None:
 def test_a_time_limit_that_is_none_is_refused(timeout: float) -> None:
     with pytest.raises(RegistrationError, match="timeout= is more than 0 seconds"):
         Hub("chat").on("go", timeout=timeout)
+
+
+def test_an_event_and_a_role_have_to_be_said() -> None:
+    def go(ctx: Context) -> None: ...
+
+    hub = Hub("chat")
+    for decorate, said in ((hub.on, '@hub.on("event")'), (on, '@on("event")')):
+        with pytest.raises(RegistrationError) as refused:
+            decorate(go)  # type: ignore[arg-type]  # without its brackets
+        assert said in str(refused.value)
+        assert f"go ({__file__}:" in str(refused.value)
+    with pytest.raises(RegistrationError, match=r'require=role\("admin"\)'):
+        hub.on("go", require=role)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", ["chat", Hub])
+def test_an_app_takes_hubs_and_nothing_else(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"UpstreamApp\(Hub\('chat'\)\), and no .*[cH]"):
+        UpstreamApp(given)
+
+
+async def test_a_result_that_nobody_has_awaited_is_an_error_that_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hub = Hub("chat")
+
+    @hub.on("go")
+    def go(ctx: Context) -> Any:
+        return ctx.clients.all.send("news")
+
+    answer = await invoke(UpstreamApp(hub, connection_string=CONNECTION_STRING), "go")
+
+    assert answer["error"] == MASKED
+    assert "this is Target.send(), which nobody has awaited" in caplog.text
+    assert "in a plain def, ctx.wait(...)" in caplog.text
 
 
 def test_a_thread_cannot_be_cancelled_with_its_caller() -> None:

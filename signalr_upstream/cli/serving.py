@@ -57,7 +57,7 @@ def load_app(serving: Serving) -> ASGIApp:
     """Import the app.
 
     Raises:
-        ConfigurationError: there is no such module or name. What the module itself raises passes.
+        ConfigurationError: there is no such module or name, or it is no app. What the module itself raises passes.
     """
     folder = os.path.abspath(serving.app_dir)
     if folder not in sys.path:
@@ -66,7 +66,10 @@ def load_app(serving: Serving) -> ASGIApp:
     try:
         app: ASGIApp = import_from_string(target)
     except ImportFromStringError as exc:
-        raise ConfigurationError(f"cannot import {target!r} from {folder}: {exc}") from exc
+        hint = " Leave out .py: it names a module." if ".py:" in target else ""
+        raise ConfigurationError(f"cannot import {target!r} from {folder}: {exc}{hint}") from exc
+    if not callable(app):
+        raise ConfigurationError(f"{target!r} is no ASGI app but {app!r}: give the name of the UpstreamApp")
     return app
 
 
