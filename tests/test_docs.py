@@ -21,7 +21,10 @@ from prometheus_client import CollectorRegistry
 from signalr_upstream import (
     ServiceClient,
     UpstreamApp,
+    after,
+    app,
     claims,
+    connection_pool,
     delivery,
     duplicates,
     endpoints,
@@ -29,6 +32,8 @@ from signalr_upstream import (
     health,
     redis_duplicates,
     repeating,
+    stream_calls,
+    turns,
 )
 from signalr_upstream.cli import main
 from signalr_upstream.local import LocalService
@@ -330,6 +335,34 @@ def test_azure_is_shown_the_default_path() -> None:
 )
 def test_limits_of_the_local_service_are_the_real_ones(row: str, value: str) -> None:
     text = (ROOT / "docs" / "local-service.md").read_text().partition("\n## Limits\n")[2]
+
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {row}")]
+    assert value in line
+
+
+@pytest.mark.parametrize(
+    ("row", "value"),
+    [
+        ("calls at a time", f"{app.MAX_CONCURRENT_CALLS} (`max_concurrent_calls=`)"),
+        ("time of a handler", f"{app.HANDLER_TIMEOUT:g} s"),
+        ("time of a negotiate function", f"{app.HANDLER_TIMEOUT:g} s"),
+        (
+            "body of a call",
+            f"{app.MAX_BODY_SIZE >> 20} MiB (`max_body_size=`), {app.BODY_TIMEOUT:g} s (`body_timeout=`)",
+        ),
+        ("calls with work behind", f"{after.MAX_AFTER:,}"),
+        (
+            "streams of generators",
+            f"{stream_calls.MAX_STREAMS:,}, of one client {stream_calls.MAX_STREAMS_OF_CLIENT}",
+        ),
+        (
+            "requests to the service",
+            f"{connection_pool.MAX_CONNECTIONS}; clients that are asked {turns.MAX_ASKED}",
+        ),
+    ],
+)
+def test_limits_of_a_worker_are_the_real_ones(row: str, value: str) -> None:
+    text = (ROOT / "docs" / "production.md").read_text().partition("\n## What a worker takes\n")[2]
 
     (line,) = [line for line in text.splitlines() if line.startswith(f"| {row}")]
     assert value in line
