@@ -46,7 +46,7 @@ class HttpxTransport:
         timeout: float,
     ) -> Answer:
         """See ``Transport.request``."""
-        client = self._clients.present() or await self._clients.get()
+        client = await self._clients.get()
         begun = asyncio.get_running_loop().time()
         try:
             with anyio.fail_after(timeout * CONNECT_SHARE):

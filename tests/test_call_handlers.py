@@ -261,8 +261,8 @@ async def test_a_require_whose_answer_is_no_bool_refuses() -> None:
     async def go(ctx: Context) -> None:
         ran.append(ctx)
 
-    # Its brackets were forgotten, and what it gives is true.
-    app = serve(go, require=role)  # type: ignore[arg-type]
+    # What role gives is true, and was not asked.
+    app = serve(go, require=lambda ctx: role("admin"))  # type: ignore[arg-type, return-value]
 
     assert (await invoke(app, "go"))["error"] == MASKED
     assert ran == []
