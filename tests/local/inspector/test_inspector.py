@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from starlette.types import Message, Scope
@@ -203,7 +204,8 @@ async def test_without_the_token_the_api_is_closed(
 ) -> None:
     headers = {} if given is None else {"Authorization": given.replace("TOKEN", token(service))}
 
-    answer = await http(service, **headers).get(f"/inspector/api/{path}")
+    with anyio.fail_after(5):  # an open stream of events would never end
+        answer = await http(service, **headers).get(f"/inspector/api/{path}")
 
     assert answer.status_code == 401
     assert token(service) not in answer.text
