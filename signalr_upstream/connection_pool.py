@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from .errors import ConnectError, DeliveryUnknown
 from .http_connection import HttpConnection
+from .rounds import Round
 from .telemetry import PoolUse
 from .transport import MAX_ANSWER, Answer
 
@@ -86,6 +87,7 @@ class ConnectionPool:
         self._loop = asyncio.get_running_loop()
         self._idle: list[HttpConnection] = []  # the last used last, and it is used again first
         self._busy: set[HttpConnection] = set()
+        self._round = Round()
         self._queue: deque[tuple[asyncio.Future[HttpConnection | None], float]] = deque()
         self._failures: Counter[str] = Counter()  # by address
         self._timer: asyncio.TimerHandle | None = None
@@ -106,32 +108,53 @@ class ConnectionPool:
         now = self._loop.time()
         deadline = now + timeout
         connection = self._take(now) or await self._wait_or_open(deadline, timeout)
-        waiting = connection.request(data, is_head=is_head, deadline=deadline)
-        if waiting is None:  # closed just now, and not a byte was written: once more, on a fresh one
-            connection.close()
-            connection = await self._open(deadline, timeout)
-            waiting = connection.request(data, is_head=is_head, deadline=deadline)
-            if waiting is None:
+        is_fresh = False
+        while True:
+            connection.deadline = deadline
+            # The peer counts from its answer, which a busy loop may read much later.
+            connection.use_until = min(now + self._idle_expiry, connection.expires)
+            waiting = self._begin(connection, data, is_head)
+            try:
+                answer = await waiting
+            except BaseException as error:
+                self._break(connection, waiting, error)
+                raise
+            self._busy.discard(connection)
+            if answer is not None:
+                if self._failures:
+                    self._failures.pop(connection.address, None)
                 self._give_back(connection)
+                return answer
+            if is_fresh or self._closed:
+                self._pass_right_on()
                 raise self._no_connection("it is closed at once")
+            # It was closed just now, and not a byte was written: once more, on a fresh one.
+            connection, is_fresh = await self._open(deadline, timeout), True
+
+    def _begin(
+        self, connection: HttpConnection, data: bytes, is_head: bool
+    ) -> "asyncio.Future[Answer | None]":
+        waiting = connection.request(data, is_head=is_head)
+        if self._busy:
+            self._round.add(connection)
+        else:
+            connection.flush()  # alone it has nothing to gain by waiting
         self._busy.add(connection)
         if self._timer is None:
             self._watch()
-        try:
-            answer = await waiting
-        except BaseException as error:
-            connection.close()  # the rest of an answer that nobody waits for would be taken for the next one's
-            if isinstance(error, DeliveryUnknown):
-                self._failed(connection.address)
-            elif waiting.done() and not waiting.cancelled():
-                waiting.exception()
-            raise
-        finally:
-            self._busy.discard(connection)
-            self._give_back(connection)
-        if self._failures:
-            self._failures.pop(connection.address, None)
-        return answer
+        return waiting
+
+    def _break(
+        self, connection: HttpConnection, waiting: "asyncio.Future[Answer | None]", error: BaseException
+    ) -> None:
+        """A request has failed, or nobody waits for its answer any more."""
+        connection.close()  # the rest of an answer that nobody waits for would be taken for the next one's
+        if isinstance(error, DeliveryUnknown):
+            self._failed(connection.address)
+        elif waiting.done() and not waiting.cancelled():
+            waiting.exception()
+        self._busy.discard(connection)
+        self._give_back(connection)
 
     def use(self) -> PoolUse:
         """How many connections there are, and requests that wait for one."""
@@ -160,24 +183,17 @@ class ConnectionPool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if self._is_good(connection, now):
+            if connection.is_usable(now):
                 return connection
             connection.close()
             self._free += 1
         return None
 
-    def _is_good(self, connection: HttpConnection, now: float) -> bool:
-        # The peer counts from its answer, which a busy loop may have read much later.
-        fresh = now < connection.asked_at + self._idle_expiry
-        return fresh and connection.is_usable(now) and not connection.is_stale()
-
     async def _wait_or_open(self, deadline: float, timeout: float) -> HttpConnection:
         if self._free <= 0:
             connection = await self._wait(deadline)
             if connection is not None:
-                if self._is_good(connection, self._loop.time()):
-                    return connection
-                connection.close()
+                return connection
         else:
             self._free -= 1
         return await self._open(deadline, timeout)
@@ -205,6 +221,7 @@ class ConnectionPool:
             connection.close()
             self._pass_right_on()
             return
+        connection.idle_since = now
         while self._queue:
             waiter, _ = self._queue.popleft()
             if not waiter.done():

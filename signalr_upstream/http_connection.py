@@ -28,14 +28,14 @@ class HttpConnection(asyncio.Protocol):
 
     Args:
         name: of the peer, for errors.
-        expires: loop time after which it is not used again.
+        expires: loop time after which it is too old to be used again.
         max_answer: bytes read of an answer's body; what is over them is left out.
         takes_encoded: whether the body of an answer that is compressed counts, as it came. Otherwise it is left out.
 
     Attributes:
         address: of the peer, as it was resolved; "" before it is known.
-        asked_at: loop time of the last request; of its making, before the first.
-        idle_since: loop time of the last answer.
+        use_until: loop time after which it may have been given up by the peer, and is not used again.
+        idle_since: loop time at which it came free.
         deadline: loop time by which the running request has to be answered.
         retired: it is not to be used again.
         lost: a future that is done when it is closed.
@@ -50,10 +50,11 @@ class HttpConnection(asyncio.Protocol):
         self._max_received = MAX_HEAD + 2 * max_answer
         self._takes_encoded = takes_encoded
         self._loop = asyncio.get_running_loop()
-        self._expires = expires
-        self._waiting: asyncio.Future[Answer] | None = None
-        self._is_head = False
-        self.asked_at = self.idle_since = self._loop.time()
+        self.expires = self.use_until = expires
+        self._waiting: asyncio.Future[Answer | None] | None = None
+        self._unsent: bytes | None = None
+        self._is_head = self._is_used = False
+        self.idle_since = self._loop.time()
         self._transport: asyncio.Transport
         self._poll: select.poll | None = None
         self.address = ""
@@ -78,30 +79,37 @@ class HttpConnection(asyncio.Protocol):
 
     def is_usable(self, now: float) -> bool:
         """Whether it can be used once more."""
-        return not (self.retired or now >= self._expires or self._transport.is_closing())
+        return not (self.retired or now >= self.use_until or self._transport.is_closing())
 
-    def is_stale(self) -> bool:
-        """Whether the peer has ended it, or sent what nobody asked for, before the loop has noticed."""
-        return self._poll is not None and bool(self._poll.poll(0))
-
-    def request(self, data: bytes, *, is_head: bool, deadline: float) -> "asyncio.Future[Answer] | None":
-        """Write a request and promise its answer. None: it is closed, and not a byte was written.
+    def request(self, data: bytes, *, is_head: bool) -> "asyncio.Future[Answer | None]":
+        """Promise the answer to a request, which ``flush`` writes. None: not a byte of it was written.
 
         The promise fails with ``DeliveryUnknown``.
         """
-        transport = self._transport
-        if transport.is_closing():
-            return None
         self._is_head = is_head
         self._interim = 0
-        self.deadline = deadline
-        self.asked_at = self._loop.time()
+        self._unsent = data
         self._waiting = waiting = self._loop.create_future()
-        transport.write(data)
-        if transport.is_closing():  # the first attempt to write has failed
-            self._waiting = None
-            return None
         return waiting
+
+    def flush(self) -> None:
+        """Write the request that was made last, unless the connection has ended meanwhile."""
+        transport, data = self._transport, self._unsent
+        if data is None:
+            return
+        if not (transport.is_closing() or self._is_stale()):
+            self._is_used = True
+            transport.write(data)
+            if not transport.is_closing():  # or else the first attempt to write has failed
+                self._unsent = None
+                return
+        self.close()
+        self._end(None)
+
+    def _is_stale(self) -> bool:
+        """Whether the peer has ended it, or sent what nobody asked for, before the loop has noticed."""
+        # What comes before the first request is TLS's own: session tickets.
+        return self._is_used and self._poll is not None and bool(self._poll.poll(0))
 
     def close(self) -> None:
         """Close it; a request that is under way fails."""
@@ -115,9 +123,10 @@ class HttpConnection(asyncio.Protocol):
 
     def _end(self, answer: Answer | None, reason: str = "") -> None:
         waiting, self._waiting = self._waiting, None
+        unsent, self._unsent = self._unsent, None
         if waiting is None or waiting.done():
             return
-        if answer is not None:
+        if answer is not None or unsent is not None:
             waiting.set_result(answer)
         else:
             waiting.set_exception(DeliveryUnknown(f"no answer from {self._name}: {reason}"))
@@ -136,7 +145,7 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
-        if self._waiting is None:  # nobody asked
+        if self._waiting is None or self._unsent is not None:  # nobody asked
             self.close()
             return
         self._received += len(data)
@@ -212,7 +221,6 @@ class HttpConnection(asyncio.Protocol):
         """The answer is complete, or as much of it as is wanted."""
         body = b"".join(self._body)[: self._max_answer]
         answer = Answer(self._parser.get_status_code(), self._headers, body)
-        self.idle_since = self._loop.time()
         # An answer before the whole request was read means that the rest is not wanted.
         if not keep or self._transport.get_write_buffer_size():
             self.retired = True

@@ -380,7 +380,7 @@ async def test_a_request_of_which_no_byte_was_written_is_sent_on_a_fresh_connect
     listener: socket.socket, is_noticed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not is_noticed:  # it may end after the look at it and before the write
-        monkeypatch.setattr(HttpConnection, "is_stale", lambda self: False)
+        monkeypatch.setattr(HttpConnection, "_is_stale", lambda self: False)
     pool = pool_at(listener)
     first, _ = await asyncio.gather(answer_by_hand(listener), ask(pool))
     reset_now(first)  # and the loop has had no time to see it
@@ -393,7 +393,7 @@ async def test_a_request_of_which_no_byte_was_written_is_sent_on_a_fresh_connect
 
 
 async def test_a_connection_that_can_never_be_written_to_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(HttpConnection, "request", lambda self, data, **options: None)
+    monkeypatch.setattr(HttpConnection, "_is_stale", lambda self: True)
     async with misbehaving(answer()) as server:
         pool = pool_of(server)
         with pytest.raises(ConnectError, match="closed at once"):
@@ -452,7 +452,9 @@ async def test_a_closed_connection_takes_no_request() -> None:
         )
         connection.close()
 
-        assert connection.request(REQUEST, is_head=False, deadline=loop.time() + 5) is None
+        promise = connection.request(REQUEST, is_head=False)
+        connection.flush()
+        assert await promise is None
         await connection.lost
 
 
