@@ -244,11 +244,12 @@ class Context(Generic[C]):
         """What the outer application's lifespan has put into its state."""
         return self.request.state
 
-    @cached_property
+    @property
     def _hub_client(self) -> HubClient:
         return self._service.hub_client(self.hub, self._endpoint)
 
-    def _check_caller_is_free(self) -> None:
+    def check_caller_is_free(self) -> None:
+        """Raise RuntimeError if the caller's answer to an invocation could never come."""
         waits = not self.is_answered and self.event.lower() != DISCONNECTED
         if waits and not self._service.parallel_invocations:
             raise RuntimeError(
@@ -260,9 +261,7 @@ class Context(Generic[C]):
     @property
     def clients(self) -> "CallerClients[C]":
         """Whom to send to, the caller and the others included."""
-        return CallerClients(
-            self._hub_client.calls, self.connection_id, self._kinds, self._check_caller_is_free
-        )
+        return CallerClients(self._hub_client.calls, self._kinds, self)
 
     @property
     def groups(self) -> "CallerGroups":
@@ -296,7 +295,7 @@ class CallerClients(Clients[C]):
     """``Clients`` that knows who called.
 
     Args:
-        before_invoke: is called before the caller is invoked, and may raise.
+        context: of the call.
 
     Attributes:
         caller: the connection that sent this call.
@@ -304,17 +303,19 @@ class CallerClients(Clients[C]):
 
     caller = _Caller()
 
-    def __init__(
-        self, calls: HubCalls, connection_id: str, kinds: Kinds[C], before_invoke: Callable[[], None]
-    ) -> None:
+    def __init__(self, calls: HubCalls, kinds: Kinds[C], context: Context[Any]) -> None:
         super().__init__(calls, kinds)
-        self.connection_id = connection_id
-        self._before_invoke = before_invoke
+        self._context = context
+
+    @property
+    def connection_id(self) -> str:
+        """The caller's connection."""
+        return self._context.connection_id
 
     @property
     def untyped(self) -> "CallerClients[Target]":
         """See ``Clients``."""
-        return CallerClients(self._calls, self.connection_id, UNTYPED, self._before_invoke)
+        return CallerClients(self._calls, UNTYPED, self._context)
 
     @overload
     def connection(self: "CallerClients[Target]", connection_id: str) -> ConnectionTarget: ...
@@ -323,7 +324,7 @@ class CallerClients(Clients[C]):
 
     def connection(self, connection_id: str) -> Any:
         """One connection."""
-        guard = self._before_invoke if connection_id == self.connection_id else None
+        guard = self._context.check_caller_is_free if connection_id == self.connection_id else None
         return self._kinds.connection(self._calls, connection_id, before_invoke=guard)
 
     @property

@@ -1,6 +1,7 @@
 """Make REST calls: signed, sent, judged, and repeated where that is safe."""
 
 import asyncio
+import functools
 import itertools
 import time
 from collections.abc import Awaitable, Iterator, Sequence
@@ -32,6 +33,8 @@ TIMEOUT: Final = 10.0
 TOTAL_TIMEOUT: Final = 30.0
 """Seconds for a call with all its attempts and the waits between them."""
 
+MAX_HEADERS: Final = 1024
+"""Tokens whose headers are remembered."""
 
 LOOK_TIMEOUT: Final = 2.0
 """Seconds for an endpoint to say that it is well."""
@@ -93,11 +96,17 @@ class Delivery:
         started = time.monotonic()
         total = self._total_timeout if timeout is None else timeout
         each = min(self._timeout if timeout is None else timeout, total)
-        resends = itertools.count(1)
         try:
             return await self._attempt(endpoint, request, each)
         except ServiceError as error:
             first = error
+        return await self._make_again(endpoint, request, first, each, deadline=started + total)
+
+    async def _make_again(
+        self, endpoint: Endpoint, request: Request, first: ServiceError, each: float, *, deadline: float
+    ) -> Answer:
+        """Make a call again that failed with ``first``, if that is safe."""
+        resends = itertools.count(1)
         if isinstance(first, UnauthorizedError):
             try:
                 return await self._attempt_anew(endpoint, request, each, first, resends)
@@ -105,7 +114,7 @@ class Delivery:
                 first = error
         if not may_repeat(first, idempotent=request.idempotent):
             raise first
-        left = started + total - time.monotonic()
+        left = deadline - time.monotonic()
         return await repeat(
             first,
             lambda left: self._attempt_again(endpoint, request, min(each, left), resends),
@@ -183,15 +192,13 @@ class Delivery:
             if endpoint.keys
             else await self._entra_token(endpoint).get(timeout=timeout)
         )
-        headers = [("Authorization", f"Bearer {token}"), *further]
-        if request.content_type:
-            headers.append(("Content-Type", request.content_type))
+        headers = _headers(token, request.content_type)
         try:
             answer = await self._transport.request(
                 operation.method,
                 endpoint.server_url,
                 request.path + request.query,
-                headers,
+                (*headers, *further) if further else headers,
                 request.body,
                 timeout=timeout,
             )
@@ -241,6 +248,13 @@ class Delivery:
         except (ConnectError, DeliveryUnknown):
             return False
         return 200 <= answer.status < 300
+
+
+@functools.lru_cache(MAX_HEADERS)
+def _headers(token: str, content_type: str) -> tuple[tuple[str, str], ...]:
+    """The headers of a request; the same object again, so that a transport may know it again."""
+    kind = (("Content-Type", content_type),) if content_type else ()
+    return (("Authorization", f"Bearer {token}"), *kind)
 
 
 _DOWN: Final = (502, 503, 504)

@@ -16,6 +16,9 @@ from .loop_bound import LoopBound
 from .telemetry import PoolUse
 from .transport import Answer
 
+MAX_HEADS: Final = 1024
+"""Heads of requests that are remembered, half a KiB each: most requests differ from others in their bodies only."""
+
 _WITH_LENGTH: Final = ("POST", "PUT")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -45,12 +48,9 @@ class DirectTransport:
         if pools is None:
             return self._first_request(method, base, target, headers, body, timeout=timeout)
         pool, start, fixed = pools.of(base)
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-        if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
-            raise ValueError("a header holds a line break")
-        length = f"Content-Length: {len(body)}\r\n" if body or method in _WITH_LENGTH else ""
-        head = f"{method} {start}{target}{fixed}{lines}{length}\r\n"
-        return pool.request(head.encode("latin-1") + body, is_head=method == "HEAD", timeout=timeout)
+        head = _head(method, start, target, fixed, tuple(headers))
+        length = b"Content-Length: %d\r\n\r\n" % len(body) if body or method in _WITH_LENGTH else b"\r\n"
+        return pool.request(b"%b%b%b" % (head, length, body), is_head=method == "HEAD", timeout=timeout)
 
     async def _first_request(
         self,
@@ -112,6 +112,14 @@ class _Pools:
         """Close every connection."""
         for pool, _, _ in self._made.values():
             await pool.aclose()
+
+
+@functools.lru_cache(MAX_HEADS)
+def _head(method: str, start: str, target: str, fixed: str, headers: tuple[tuple[str, str], ...]) -> bytes:
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
+        raise ValueError("a header holds a line break")
+    return f"{method} {start}{target}{fixed}{lines}".encode("latin-1")
 
 
 @functools.cache

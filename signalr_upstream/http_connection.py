@@ -184,7 +184,7 @@ class HttpConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Called by the parser."""
         self._in_head = False
-        status = self._parser.get_status_code()
+        self._status = status = self._parser.get_status_code()
         if status < 200:
             return
         names = dict(self._headers)
@@ -208,8 +208,7 @@ class HttpConnection(asyncio.Protocol):
         """Called by the parser."""
         if self._waiting is None:
             return
-        status = self._parser.get_status_code()
-        if status >= 200:
+        if self._status >= 200:
             self._answer(keep=self._parser.should_keep_alive())
             return
         self._interim += 1
@@ -220,7 +219,7 @@ class HttpConnection(asyncio.Protocol):
     def _answer(self, *, keep: bool = False) -> None:
         """The answer is complete, or as much of it as is wanted."""
         body = b"".join(self._body)[: self._max_answer]
-        answer = Answer(self._parser.get_status_code(), self._headers, body)
+        answer = Answer(self._status, self._headers, body)
         # An answer before the whole request was read means that the rest is not wanted.
         if not keep or self._transport.get_write_buffer_size():
             self.retired = True

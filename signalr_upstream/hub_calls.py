@@ -47,7 +47,6 @@ class HubCalls:
         self,
         operation: Operation,
         names: tuple[str, ...] = (),
-        *,
         query: Query = (),
         body: bytes = b"",
         idempotent: bool = False,

@@ -57,14 +57,15 @@ class Target:
         """
         calls, names = self._calls, self._names
         body = calls.bodies.message(target, args)
-        requests = [
-            calls.prepare(self._operation, name, query=self._query, body=body, idempotent=idempotent)
-            for name in names
-        ]
-        if len(requests) == 1:
-            await calls.send(requests[0])
+        if len(names) == 1:
+            await calls.send(calls.prepare(self._operation, names[0], self._query, body, idempotent))
         else:
-            await calls.send_all({name[0]: request for name, request in zip(names, requests, strict=True)})
+            await calls.send_all(
+                {
+                    name[0]: calls.prepare(self._operation, name, self._query, body, idempotent)
+                    for name in names
+                }
+            )
 
 
 class ConnectionTarget(Target):

@@ -9,8 +9,6 @@ import types
 from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any, TypeVar
 
-from .stepped import Stepped
-
 T = TypeVar("T")
 
 
@@ -41,9 +39,9 @@ class TimeLimits:
         Raises:
             TimeLimitPassed: it took longer, or ``expire_all`` was called.
         """
-        if isinstance(awaitable, types.CoroutineType):
-            return self._step(seconds, awaitable)
-        return self._limited(seconds, awaitable)
+        if not isinstance(awaitable, types.CoroutineType):
+            awaitable = _awaited(awaitable)
+        return self._drive(seconds, awaitable)
 
     def expire_all(self) -> None:
         """Let every limit that is running pass now."""
@@ -51,32 +49,41 @@ class TimeLimits:
             limit.pass_now()
 
     @types.coroutine
-    def _step(self, seconds: float, coroutine: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+    def _drive(self, seconds: float, coroutine: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+        """What awaiting the coroutine does, but for the limit that begins where it first waits."""
+        limit = None
         try:
             awaited = coroutine.send(None)
+            limit = self._begin(seconds)
+            while True:
+                try:
+                    value = yield awaited
+                except BaseException as error:  # a cancellation, say, belongs into the coroutine
+                    awaited = coroutine.throw(error)
+                else:
+                    awaited = coroutine.send(value)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]  # a coroutine's StopIteration holds its result
-        return (yield from self._limited(seconds, Stepped(coroutine, awaited)).__await__())
+        except asyncio.CancelledError as error:
+            # Ours alone: who cancels the task besides wants it to end.
+            if limit is not None and limit.take_back() and limit.task.cancelling() <= limit.cancelling:
+                raise TimeLimitPassed from error
+            raise
+        finally:
+            if limit is not None:
+                limit.take_back()
+                self._running.discard(limit)
 
-    async def _limited(self, seconds: float, awaitable: Awaitable[T]) -> T:
+    def _begin(self, seconds: float) -> "_Limit":
         loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
+        task = asyncio.current_task(loop)
         assert task is not None  # noqa: S101 - a coroutine that waits runs in a task
         limit = _Limit(task, loop.time() + seconds)
         self._running.add(limit)
         if self._timer is None or self._loop is not loop:
             self._loop = loop
             self._timer = loop.call_later(min(seconds, TICK), self._tick, loop)
-        try:
-            return await awaitable
-        except asyncio.CancelledError as error:
-            # Ours alone: who cancels the task besides wants it to end.
-            if limit.take_back() and task.cancelling() <= limit.cancelling:
-                raise TimeLimitPassed from error
-            raise
-        finally:
-            limit.take_back()
-            self._running.discard(limit)
+        return limit
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
@@ -109,3 +116,7 @@ class _Limit:
             self.task.uncancel()
             return True
         return False
+
+
+async def _awaited(awaitable: Awaitable[T]) -> T:
+    return await awaitable

@@ -1,66 +1,69 @@
-"""Answers leave together: what is written in one round of the event loop goes to the sockets at its end.
+"""Answers are written whole, and those of one round of the event loop one right after the other; see ``rounds``.
 
-uvicorn writes head and body of an answer one by one, and each such write may wake a reader that sleeps, which
-costs more than all the rest of a short call.
+uvicorn writes head and body of an answer one by one, each of them at once.
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ..rounds import Round
+
 MAX_GATHERED: Final = 64 * 1024
-
-
-class Gathering:
-    """Writes to many transports, gathered until the running round of the loop is over."""
-
-    def __init__(self) -> None:
-        self._waiting: list[GatheredTransport] = []
-
-    def add(self, transport: "GatheredTransport") -> None:
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._waiting.append(transport)
-
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for transport in waiting:
-            transport.flush()
+"""Bytes that wait for the end of a round on one connection; more are written at once."""
 
 
 class GatheredTransport:
-    __slots__ = ("_gathering", "_parts", "_size", "_transport")
+    """A transport whose writes wait for the end of the running round.
 
-    def __init__(self, transport: asyncio.Transport, gathering: Gathering) -> None:
-        self._transport = transport
-        self._gathering = gathering
+    Args:
+        transport: the socket's.
+        round_: all connections of one server share it.
+    """
+
+    def __init__(self, transport: asyncio.Transport, round_: Round) -> None:
+        self.transport = transport
+        self._round = round_
         self._parts: list[bytes] = []
+        self._size = 0
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+        return getattr(self.transport, name)
 
     def write(self, data: bytes) -> None:
-        parts = self._parts
-        if not parts:
-            self._gathering.add(self)
-        parts.append(data)
-        if len(data) > MAX_GATHERED:
+        """See ``asyncio.WriteTransport``."""
+        if not self._parts:
+            self._round.add(self)
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > MAX_GATHERED:
             self.flush()
 
     def flush(self) -> None:
-        parts = self._parts
-        if parts:
-            self._parts = []
-            self._transport.write(b"".join(parts))
+        """Write what waits, unless the peer has gone."""
+        parts, self._parts, self._size = self._parts, [], 0
+        if parts and not self.transport.is_closing():
+            self.transport.write(b"".join(parts))
 
     def close(self) -> None:
+        """See ``asyncio.BaseTransport``."""
         self.flush()
-        self._transport.close()
+        self.transport.close()
 
 
-_gathering = Gathering()
+def gathering_protocol() -> type[HttpToolsProtocol]:
+    """uvicorn's HTTP protocol for one server, over gathered transports. WebSockets, once upgraded, are left alone."""
+    round_ = Round()
 
-class GatheringProtocol(HttpToolsProtocol):
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        super().connection_made(GatheredTransport(transport, _gathering))
+    class GatheringProtocol(HttpToolsProtocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+            super().connection_made(cast(asyncio.Transport, GatheredTransport(transport, round_)))
+
+        def handle_websocket_upgrade(self) -> None:
+            gathered = cast(GatheredTransport, self.transport)
+            gathered.flush()
+            self.transport = gathered.transport
+            super().handle_websocket_upgrade()
+
+    return GatheringProtocol

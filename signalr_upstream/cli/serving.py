@@ -25,6 +25,7 @@ from ..connection_string import is_loopback
 from ..errors import ConfigurationError
 from .draining import LAST_ANSWERS, LINGER, DrainingServer
 from .garbage import collect_less_garbage
+from .gathered import gathering_protocol
 from .logs import log_config
 
 _logger = logging.getLogger(__name__)
@@ -161,6 +162,7 @@ def _uvicorn_config(serving: Serving, app: ASGIApp) -> uvicorn.Config:
         host=serving.host,
         port=serving.port,
         interface="asgi3",
+        http=gathering_protocol(),
         log_config=log_config(serving.log_format, serving.log_level),
         log_level=max(serving.log_level, serving.server_log_level, key=LOG_LEVELS.__getitem__),
         access_log=False,

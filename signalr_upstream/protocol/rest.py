@@ -52,8 +52,8 @@ class Body(Enum):
     """A JSON array of commands."""
 
 
-class Operation(Struct, frozen=True):
-    """One REST operation.
+class Operation(Struct, frozen=True, eq=False):
+    """One REST operation. There is one object of each.
 
     Attributes:
         path: template; its variables are ``hub``, ``group``, ``user``, ``connection`` and ``stream``.

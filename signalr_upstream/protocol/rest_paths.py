@@ -6,8 +6,8 @@ from typing import Final
 
 from .rest import API_VERSION, Operation, check_name, escape
 
-MAX_SEGMENTS: Final = 4096
-"""Escaped names that are remembered; the busy ones stay."""
+MAX_PATHS: Final = 4096
+"""Paths of one hub that are remembered; the busy ones stay."""
 
 MAX_REMEMBERED: Final = 256
 """Characters of a name that is remembered: clients may choose what is passed on as a name."""
@@ -35,8 +35,9 @@ class HubPaths:
         self._hub = escape("hub", hub.lower())
         self._queries = {True: f"?{shared}", False: f"?{version}"}
         self._split: dict[str, tuple[list[str], list[str]]] = {}  # by operation
+        self._remembered = lru_cache(MAX_PATHS)(self._make_path)
 
-    def path(self, operation: Operation, names: Sequence[str] = ()) -> str:
+    def path(self, operation: Operation, names: tuple[str, ...] = ()) -> str:
         """The escaped path, which the token's audience repeats.
 
         Args:
@@ -45,10 +46,16 @@ class HubPaths:
         Raises:
             InvalidNameError: a name that the service does not take.
         """
+        if not names or (len(names) == 1 and len(names[0]) <= MAX_REMEMBERED):
+            return self._remembered(operation, names)
+        return self._make_path(operation, names)
+
+    def _make_path(self, operation: Operation, names: tuple[str, ...]) -> str:
         kinds, pieces = self._split.get(operation.name) or self._split_path(operation)
         path = pieces[0]
         for kind, name, piece in zip(kinds, names, pieces[1:], strict=True):
-            path += (_remembered if len(name) <= MAX_REMEMBERED else _segment)(kind, name) + piece
+            check_name(kind, name)
+            path += escape(kind, name) + piece
         return path
 
     def query(self, operation: Operation, parameters: Sequence[tuple[str, str]] = ()) -> str:
@@ -68,11 +75,3 @@ class HubPaths:
             pieces.append(piece)
         self._split[operation.name] = kinds, pieces
         return kinds, pieces
-
-
-def _segment(kind: str, name: str) -> str:
-    check_name(kind, name)
-    return escape(kind, name)
-
-
-_remembered = lru_cache(MAX_SEGMENTS)(_segment)

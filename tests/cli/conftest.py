@@ -58,7 +58,7 @@ app = UpstreamApp(chat)
 """
 
 OUTER = """
-from fastapi import FastAPI
+from fastapi import FastAPI, WebSocket
 
 import app as inner
 
@@ -69,6 +69,12 @@ app.mount("/signalr", inner.app)
 @app.get("/own")
 def own() -> str:
     return "own"
+
+
+@app.websocket("/echo")
+async def echo(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_text(await websocket.receive_text())
 """
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 from .conftest import PATIENCE, Start, call_slow, is_open
 
@@ -166,6 +167,14 @@ def test_an_app_around_it_gets_health_routes_in_front(start: Start, port: int, c
     assert client.get("/own").json() == "own"
     command.send(signal.SIGINT)
     assert command.wait() == 0
+
+
+def test_an_app_around_it_may_have_websockets(start: Start, port: int) -> None:
+    start("run", "outer:app", "--port", str(port)).read_until(SERVES)
+
+    with connect(f"ws://127.0.0.1:{port}/echo") as client:
+        client.send("hello")
+        assert client.recv(timeout=PATIENCE) == "hello"
 
 
 def test_the_folder_of_the_app_can_be_named(start: Start, folder: Path) -> None:

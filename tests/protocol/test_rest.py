@@ -72,7 +72,7 @@ def build(
     """Path and query, with the variables of the path by name."""
     hub, *names = [values[kind] for kind in re.findall(r"{(\w+)}", operation.path)] or ["unused"]
     paths = HubPaths(hub, **options)
-    return paths.path(operation, names), paths.query(operation, query)
+    return paths.path(operation, tuple(names)), paths.query(operation, query)
 
 
 @pytest.mark.parametrize("name", rest.OPERATIONS)
@@ -293,7 +293,7 @@ def test_long_names_are_not_kept_for_clients_may_choose_them() -> None:
     tracemalloc.start()
     try:
         for number in range(100):
-            paths.path(rest.SEND_TO_CONNECTION, [f"{number}" + "x" * 100_000])
+            paths.path(rest.SEND_TO_CONNECTION, (f"{number}" + "x" * 100_000,))
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -11,9 +11,9 @@ from typing import Any
 
 import starlette.types as asgi
 
-from ...stepped import Stepped
 from .client_connection import ClientConnection, Transport
 from .reasons import NOT_READING
+from .stepped import Stepped
 
 MAX_UNSENT = 4 * 1024 * 1024
 """Bytes kept for a client that does not read: seconds of a busy hub. Past it the client is cut off."""

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from signalr_upstream.stepped import Stepped
+from signalr_upstream.local.clients.stepped import Stepped
 
 pytestmark = pytest.mark.anyio
 
