@@ -244,6 +244,11 @@ class Injection:
         self._values: dict[Callable[..., Any], Any] = {}
         self._exits: contextlib.AsyncExitStack | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is anything to close."""
+        return self._exits is not None
+
     async def close(self, error: BaseException | None) -> None:
         """Run the generators to their end, with what the call has failed with.
 

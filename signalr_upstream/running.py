@@ -146,9 +146,11 @@ class Runner:
             # The dependencies end behind the encoding, so that what they end is still there for it.
             answer = b"" if stream is not None else self._encode(context, route, result)
         except BaseException as error:
-            await injection.close(error)
+            if injection.is_open:
+                await injection.close(error)
             raise
-        await injection.close(None)
+        if injection.is_open:
+            await injection.close(None)
         return answer
 
 
