@@ -12,6 +12,7 @@ from .delivery import Delivery, Request
 from .entra import Lasting, Renewed
 from .errors import ServiceError
 from .protocol import rest
+from .protocol.rest_paths import Resource
 from .telemetry import Observer, tell
 
 LIFETIME: Final = 90 * 60.0
@@ -48,7 +49,7 @@ class AccessKeys:
         telemetry: Sequence[Observer] = (),
     ) -> None:
         self._delivery = delivery
-        self._query = f"?api-version={api_version}"
+        self._resource = Resource(rest.ACCESS_KEY.path, f"?api-version={api_version}")
         self._clock = clock
         self._telemetry = telemetry
         self._temporary: dict[str, Renewed[SigningKey]] = {}  # by url
@@ -71,7 +72,7 @@ class AccessKeys:
         return await renewed.get()
 
     async def _fetch(self, url: str) -> Lasting[SigningKey]:
-        request = Request(rest.ACCESS_KEY, rest.ACCESS_KEY.path, self._query, idempotent=True)
+        request = Request(rest.ACCESS_KEY, self._resource, idempotent=True)
         answer = await self._delivery.make(self._endpoints[url], request)
         try:
             found = msgspec.json.decode(answer.body, type=_Answer)

@@ -20,7 +20,7 @@ from .memberships import Connections, Groups, Users
 from .models import enc_hook_with
 from .protocol import rest
 from .protocol.rest_bodies import BodyEncoder
-from .protocol.rest_paths import HubPaths
+from .protocol.rest_paths import HubPaths, Resource
 from .router import DefaultRouter, Router
 from .targets import C, Clients, Kinds, closing
 from .telemetry import Observer, tell
@@ -178,7 +178,8 @@ class ServiceClient:
         Raises:
             ServiceError: one does not answer as the service does.
         """
-        request = Request(rest.HEALTH, rest.HEALTH.path, f"?api-version={self._api_version}", idempotent=True)
+        resource = Resource(rest.HEALTH.path, f"?api-version={self._api_version}")
+        request = Request(rest.HEALTH, resource, idempotent=True)
         for endpoint in self.endpoints.all:
             try:
                 await self._delivery.make(endpoint, request)

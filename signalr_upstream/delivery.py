@@ -4,7 +4,7 @@ import asyncio
 import functools
 import itertools
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import anyio
@@ -19,6 +19,7 @@ from .health import Health
 from .protocol import rest
 from .protocol.rest import Operation
 from .protocol.rest_errors import refusal
+from .protocol.rest_paths import Resource
 from .repeating import may_repeat, repeat
 from .telemetry import Observed, Observer, RestRequest
 from .transport import Answer, Transport
@@ -49,8 +50,7 @@ class Request(Struct, frozen=True):
     """
 
     operation: Operation
-    path: str
-    query: str
+    resource: Resource
     body: bytes = b""
     content_type: str = ""
     idempotent: bool = False
@@ -84,6 +84,7 @@ class Delivery:
         self._timeout = timeout
         self._total_timeout = total_timeout
         self._observe = [observer.request for observer in telemetry]
+        self._attempt = self._observed if telemetry else self._exchange
         self._tokens = TokenCache()
         self._entra: dict[str, EntraToken] = {}  # by url
 
@@ -162,21 +163,16 @@ class Delivery:
                 group.start_soon(work)
         return outcomes
 
-    def _attempt(
+    async def _observed(
         self, endpoint: Endpoint, request: Request, timeout: float, resend: int = 0
-    ) -> Awaitable[Answer]:
-        if self._observe:
-            return self._observed(endpoint, request, timeout, resend)
-        return self._exchange(endpoint, request, timeout, ())
-
-    async def _observed(self, endpoint: Endpoint, request: Request, timeout: float, resend: int) -> Answer:
+    ) -> Answer:
         operation = request.operation
         seen = RestRequest(
             operation.name, operation.method, operation.path, endpoint.server_url, resend, headers=[]
         )
         with Observed(self._observe, seen):
             try:
-                answer = await self._exchange(endpoint, request, timeout, seen.headers)
+                answer = await self._exchange(endpoint, request, timeout, resend, seen.headers)
             except ServiceError as error:
                 seen.status, seen.error_type = error.status, type(error).__name__
                 raise
@@ -184,11 +180,16 @@ class Delivery:
             return answer
 
     async def _exchange(
-        self, endpoint: Endpoint, request: Request, timeout: float, further: Sequence[tuple[str, str]]
+        self,
+        endpoint: Endpoint,
+        request: Request,
+        timeout: float,
+        resend: int = 0,
+        further: Sequence[tuple[str, str]] = (),
     ) -> Answer:
         operation = request.operation
         token = (
-            self._tokens.rest_token(endpoint, request.path, now=time.time())
+            self._tokens.rest_token(endpoint, request.resource.path, now=time.time())
             if endpoint.keys
             else await self._entra_token(endpoint).get(timeout=timeout)
         )
@@ -197,7 +198,7 @@ class Delivery:
             answer = await self._transport.request(
                 operation.method,
                 endpoint.server_url,
-                request.path + request.query,
+                request.resource.target,
                 (*headers, *further) if further else headers,
                 request.body,
                 timeout=timeout,

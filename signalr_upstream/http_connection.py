@@ -78,8 +78,8 @@ class HttpConnection(asyncio.Protocol):
     # --- use -------------------------------------------------------------------------------------------------
 
     def is_usable(self, now: float) -> bool:
-        """Whether it can be used once more."""
-        return not (self.retired or now >= self.use_until or self._transport.is_closing())
+        """Whether it can be used once more, as far as is known; ``flush`` looks at the socket."""
+        return not self.retired and now < self.use_until
 
     def request(self, data: bytes, *, is_head: bool) -> "asyncio.Future[Answer | None]":
         """Promise the answer to a request, which ``flush`` writes. None: not a byte of it was written.

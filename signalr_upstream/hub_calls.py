@@ -57,14 +57,13 @@ class HubCalls:
             InvalidNameError: a name that the service does not take.
             TooLargeError: a body over 1 MB, or a URL over 12 KB.
         """
-        path = self._paths.path(operation, names)
-        parameters = self._paths.query(operation, query)
+        resource = self._paths.resource(operation, names, query)
         if len(body) > rest.MAX_BODY:
             raise TooLargeError(
                 f"{operation.name}: the message has {len(body)} bytes, and the service takes {rest.MAX_BODY}",
                 operation=operation.name,
             )
-        if len(path) + len(parameters) > rest.MAX_TARGET:
+        if len(resource.target) > rest.MAX_TARGET:
             raise TooLargeError(
                 f"{operation.name}: the URL has over {rest.MAX_TARGET} bytes. Exclude fewer connections.",
                 operation=operation.name,
@@ -72,9 +71,7 @@ class HubCalls:
         content_type = "" if not body else self.bodies.content_type
         if operation.body is rest.Body.COMMANDS:
             content_type = rest.JSON_TYPE
-        return Request(
-            operation, path, parameters, body, content_type, idempotent or operation.idempotent, names
-        )
+        return Request(operation, resource, body, content_type, idempotent or operation.idempotent, names)
 
     def send(self, request: Request) -> Awaitable[object]:
         """Make one send, at every endpoint concerned.

@@ -11,6 +11,7 @@ from .delivery import Request
 from .errors import ServiceError
 from .hub_calls import HubCalls
 from .protocol import rest
+from .protocol.rest_paths import Resource
 from .transport import Answer
 
 MAX_PAGE = 200
@@ -56,7 +57,10 @@ async def _all_pages(calls: HubCalls, first: Request, left: int | None) -> Async
                 yield connection
             if not page.next_link:
                 break
-            request = msgspec.structs.replace(request, query=_next_query(page.next_link, endpoint, request))
+            request = msgspec.structs.replace(
+                request,
+                resource=Resource(request.resource.path, _next_query(page.next_link, endpoint, request)),
+            )
 
 
 def _page(answer: Answer) -> _Page:
@@ -78,8 +82,8 @@ def _next_query(link: str, endpoint: Endpoint, request: Request) -> str:
         own = {urlsplit(base).hostname for base in (endpoint.url, endpoint.server_url)}
         follows = (
             url.hostname in own
-            and url.path.endswith(request.path)
-            and f"?{url.query}" != request.query
+            and url.path.endswith(request.resource.path)
+            and f"?{url.query}" != request.resource.query
             and url.query.isascii()
             and url.query.isprintable()
         )

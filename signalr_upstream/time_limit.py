@@ -71,7 +71,8 @@ class TimeLimits:
             raise
         finally:
             if limit is not None:
-                limit.take_back()
+                if limit.cancels:
+                    limit.take_back()
                 self._running.discard(limit)
 
     def _begin(self, seconds: float) -> "_Limit":

@@ -6,11 +6,28 @@ from typing import Final
 
 from .rest import API_VERSION, Operation, check_name, escape
 
-MAX_PATHS: Final = 4096
-"""Paths of one hub that are remembered; the busy ones stay."""
+MAX_RESOURCES: Final = 4096
+"""Resources of one hub that are remembered; the busy ones stay."""
 
 MAX_REMEMBERED: Final = 256
 """Characters of a name that is remembered: clients may choose what is passed on as a name."""
+
+
+class Resource:
+    """What a request is for.
+
+    Attributes:
+        path: escaped; the token's audience repeats it.
+        query: with its ``?``.
+        target: both together, as they stand in the request line.
+    """
+
+    __slots__ = ("path", "query", "target")
+
+    def __init__(self, path: str, query: str) -> None:
+        self.path = path
+        self.query = query
+        self.target = path + query
 
 
 class HubPaths:
@@ -35,35 +52,36 @@ class HubPaths:
         self._hub = escape("hub", hub.lower())
         self._queries = {True: f"?{shared}", False: f"?{version}"}
         self._split: dict[str, tuple[list[str], list[str]]] = {}  # by operation
-        self._remembered = lru_cache(MAX_PATHS)(self._make_path)
+        self._remembered = lru_cache(MAX_RESOURCES)(self._make)
 
-    def path(self, operation: Operation, names: tuple[str, ...] = ()) -> str:
-        """The escaped path, which the token's audience repeats.
+    def resource(
+        self, operation: Operation, names: tuple[str, ...] = (), parameters: Sequence[tuple[str, str]] = ()
+    ) -> "Resource":
+        """What an operation is asked of.
 
         Args:
             names: raw, for the variables of the path behind ``{hub}``, in their order.
+            parameters: raw, of the query, in order; ``api-version`` and ``application`` come by themselves.
 
         Raises:
             InvalidNameError: a name that the service does not take.
         """
-        if not names or (len(names) == 1 and len(names[0]) <= MAX_REMEMBERED):
+        if not parameters and (not names or len(names[0]) <= MAX_REMEMBERED) and len(names) < 2:
             return self._remembered(operation, names)
-        return self._make_path(operation, names)
+        return self._make(operation, names, parameters)
 
-    def _make_path(self, operation: Operation, names: tuple[str, ...]) -> str:
+    def _make(
+        self, operation: Operation, names: tuple[str, ...], parameters: Sequence[tuple[str, str]] = ()
+    ) -> "Resource":
         kinds, pieces = self._split.get(operation.name) or self._split_path(operation)
         path = pieces[0]
         for kind, name, piece in zip(kinds, names, pieces[1:], strict=True):
             check_name(kind, name)
             path += escape(kind, name) + piece
-        return path
-
-    def query(self, operation: Operation, parameters: Sequence[tuple[str, str]] = ()) -> str:
-        """``?api-version=...`` and further parameters, raw, in order."""
         query = self._queries[operation.application]
         for name, value in parameters:
             query += f"&{name}={escape(name, value)}"
-        return query
+        return Resource(path, query)
 
     def _split_path(self, operation: Operation) -> tuple[list[str], list[str]]:
         """The kinds of the variables behind ``{hub}``, and what stands around them."""

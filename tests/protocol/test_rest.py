@@ -71,8 +71,8 @@ def build(
 ) -> tuple[str, str]:
     """Path and query, with the variables of the path by name."""
     hub, *names = [values[kind] for kind in re.findall(r"{(\w+)}", operation.path)] or ["unused"]
-    paths = HubPaths(hub, **options)
-    return paths.path(operation, tuple(names)), paths.query(operation, query)
+    resource = HubPaths(hub, **options).resource(operation, tuple(names), query)
+    return resource.path, resource.query
 
 
 @pytest.mark.parametrize("name", rest.OPERATIONS)
@@ -293,7 +293,7 @@ def test_long_names_are_not_kept_for_clients_may_choose_them() -> None:
     tracemalloc.start()
     try:
         for number in range(100):
-            paths.path(rest.SEND_TO_CONNECTION, (f"{number}" + "x" * 100_000,))
+            paths.resource(rest.SEND_TO_CONNECTION, (f"{number}" + "x" * 100_000,))
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
