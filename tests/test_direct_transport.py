@@ -444,6 +444,21 @@ async def test_an_answer_before_the_request_was_read_ends_the_connection() -> No
         await pool.aclose()
 
 
+async def test_what_waits_to_be_written_when_the_connection_ends_is_told_so() -> None:
+    async with misbehaving(answer()) as server:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(
+            lambda: HttpConnection("service", expires=loop.time() + 60), "127.0.0.1", server.port
+        )
+        promise = connection.request(REQUEST, is_head=False)
+        connection.close()
+        await connection.lost
+
+        assert promise.result() is None
+        connection.flush()
+    assert server.requests == []
+
+
 async def test_a_closed_connection_takes_no_request() -> None:
     async with misbehaving(answer()) as server:
         loop = asyncio.get_running_loop()

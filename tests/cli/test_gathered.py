@@ -3,8 +3,13 @@
 import asyncio
 
 import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
+from websockets.asyncio.client import connect
 
-from signalr_upstream.cli.gathered import MAX_GATHERED, GatheredTransport
+from signalr_upstream.cli.gathered import MAX_GATHERED, GatheredTransport, gathering_protocol
 from signalr_upstream.rounds import Round
 
 pytestmark = pytest.mark.anyio
@@ -84,3 +89,24 @@ async def test_what_waits_is_dropped_where_the_peer_has_gone() -> None:
 
 async def test_it_is_the_socket_s_transport_in_all_else() -> None:
     assert gathered([]).get_extra_info("peername") == ("127.0.0.1", 1)
+
+
+async def test_a_websocket_is_left_alone() -> None:
+    async def echo(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_text(await websocket.receive_text())
+
+    app = Starlette(routes=[WebSocketRoute("/", echo)])
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, http=gathering_protocol(), lifespan="off", log_config=None)
+    )
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup()
+    try:
+        port = server.servers[0].sockets[0].getsockname()[1]
+        async with connect(f"ws://127.0.0.1:{port}/") as client:
+            await client.send("hello")
+            assert await client.recv() == "hello"
+    finally:
+        await server.shutdown()
