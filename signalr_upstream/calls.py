@@ -39,6 +39,7 @@ from .errors import (
 )
 from .handler import Handler
 from .hub import Connector, current_app
+from .line_limits import LineLimits
 from .protocol.messages import CloseConnection, Invocation, OpenConnection, StreamInvocation
 from .protocol.upstream import (
     CONNECTED,
@@ -108,6 +109,7 @@ class Calls:
         self.slow_after = slow_after
         self._duplicates = duplicates
         self._running = 0
+        self._lines = LineLimits()
         self._refusals = Refusals(routes, with_code=code is not None)
         threads = Threads(left_behind=self._thread_left, ended_late=self._thread_ended)
         self._runner = Runner(
@@ -370,8 +372,12 @@ class Calls:
         if isinstance(error, HubError):
             context.outcome = Outcome.REFUSED
             if context.invocation_id is None:
-                text = "%r was refused, and its caller does not wait for an answer: %r"
-                note(context, Outcome.REFUSED, logging.WARNING, text, str(error))
+                # Clients can cause this at any rate.
+                withheld = self._lines.withheld(Outcome.REFUSED, time.perf_counter())
+                level = logging.DEBUG if withheld is None else logging.WARNING
+                more = f" ({withheld:,} more since the last line)" if withheld else ""
+                text = "%r was refused, and its caller does not wait for an answer: %r%s"
+                note(context, Outcome.REFUSED, level, text, str(error), more)
             return text_for_client(error)
         note(context, Outcome.FAILED, logging.ERROR, "%r failed", error=error)
         return encodable(f"{type(error).__name__}: {error}") if self._debug else MASKED

@@ -7,9 +7,8 @@ counted. Metrics count all of them.
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
-from msgspec import Struct
 from starlette.types import Scope
 
 from .errors import (
@@ -21,26 +20,13 @@ from .errors import (
     SignatureError,
     UpstreamError,
 )
+from .line_limits import LineLimits
 from .protocol.upstream import CONNECTION_ID, decode_header
 from .reply import Reply, problem
 from .routing import Routes
 from .telemetry import UNPROVEN, Outcome, log_fields, outcome_of, reason_of
 
 logger = logging.getLogger("signalr_upstream")
-
-LINES: Final = 20
-"""Log lines about one kind of refusal in ``PERIOD``: enough to see what is wrong, and too few to fill a disk."""
-
-PERIOD: Final = 60.0
-"""Seconds."""
-
-
-class _Kind(Struct):
-    """Refusals of one kind: lines since ``begun``, and calls that got none since the last line."""
-
-    begun: float
-    lines: int = 0
-    withheld: int = 0
 
 
 class Refusals:
@@ -62,7 +48,7 @@ class Refusals:
             f"the signature is missing or wrong: is this the access key of the service{code}?",
         )
         self._said: set[str] = set()
-        self._kinds: dict[str, _Kind] = {}  # by reason, else outcome: as many as there are of those
+        self._lines = LineLimits()  # by reason, else outcome
 
     def answer(self, error: SignalRError, scope: Scope, begun: float) -> Reply:
         """Log a refusal, and give its answer.
@@ -89,7 +75,7 @@ class Refusals:
                 fields = self._fields(scope, outcome, reason, now - begun)
                 logger.error("upstream calls are answered %d: %s", error.status_code, text, extra=fields)
             return
-        withheld = self._withheld(reason or outcome, now)
+        withheld = self._lines.withheld(reason or outcome, now)
         level = logging.DEBUG if withheld is None else logging.WARNING
         if not logger.isEnabledFor(level):
             return
@@ -99,20 +85,6 @@ class Refusals:
         more = f" ({withheld:,} more were refused so since the last line)" if withheld else ""
         parts = (fields["event"], whose, error.status_code, error, details, more)
         logger.log(level, "upstream call %s%s answered %d: %s%s%s", *parts, extra=fields)
-
-    def _withheld(self, name: str, now: float) -> int | None:
-        """How many lines were withheld before this one; None if this one is, too."""
-        kind = self._kinds.get(name)
-        if kind is None:
-            kind = self._kinds[name] = _Kind(now)
-        if now - kind.begun >= PERIOD:
-            kind.begun, kind.lines = now, 0
-        if kind.lines >= LINES:
-            kind.withheld += 1
-            return None
-        kind.lines += 1
-        withheld, kind.withheld = kind.withheld, 0
-        return withheld
 
     def _fields(self, scope: Scope, outcome: Outcome, reason: str, seconds: float) -> dict[str, Any]:
         headers = dict(scope["headers"])

@@ -7,6 +7,7 @@ import pytest
 
 from signalr_upstream import Context, Forbidden, Hub, HubError, UpstreamApp, role
 from signalr_upstream.errors import Redeliver
+from signalr_upstream.line_limits import LINES
 from signalr_upstream.streams import MASKED
 
 from .support import (
@@ -103,6 +104,21 @@ async def test_a_hub_error_that_nobody_waits_for_is_logged(caplog: pytest.LogCap
 
     assert (await send(serve(go), "go")).status_code == 204
     assert "The room is full." in caplog.text
+
+
+async def test_of_hub_errors_that_nobody_waits_for_a_few_a_minute_are_warnings(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def go(ctx: Context) -> None:
+        raise HubError("no")
+
+    app = serve(go)
+    with caplog.at_level(logging.DEBUG, "signalr_upstream"):
+        for _ in range(LINES + 5):
+            await send(app, "go")
+
+    lines = [r for r in caplog.records if "does not wait" in r.getMessage()]
+    assert [r.levelno for r in lines] == [logging.WARNING] * LINES + [logging.DEBUG] * 5
 
 
 @pytest.mark.parametrize(("text", "told"), [("", MASKED), ("a\ud800b", "a?b"), ('"\x1e\n', '"\x1e\n')])

@@ -15,7 +15,8 @@ from signalr_upstream.errors import (
     SignatureError,
     TokenError,
 )
-from signalr_upstream.refusals import LINES, PERIOD, Refusals
+from signalr_upstream.line_limits import LINES, PERIOD
+from signalr_upstream.refusals import Refusals
 from signalr_upstream.routing import Routes
 
 from .canaries import secret_in
