@@ -31,8 +31,9 @@ class GatheredTransport:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.transport, name)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """See ``asyncio.WriteTransport``."""
+        data = bytes(data)  # what else it may be could change until it is flushed, or fail there
         if not self._parts:
             self._round.add(self)
         self._parts.append(data)
@@ -59,6 +60,11 @@ def gathering_protocol() -> type[HttpToolsProtocol]:
     class GatheringProtocol(HttpToolsProtocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
             super().connection_made(cast(asyncio.Transport, GatheredTransport(transport, round_)))
+
+        def eof_received(self) -> None:
+            # Behind it the loop closes the socket's transport, which writes only what it has been given.
+            cast(GatheredTransport, self.transport).flush()
+            super().eof_received()
 
         def handle_websocket_upgrade(self) -> None:
             gathered = cast(GatheredTransport, self.transport)
