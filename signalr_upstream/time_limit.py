@@ -59,9 +59,15 @@ class TimeLimits:
                 try:
                     value = yield awaited
                 except BaseException as error:  # a cancellation, say, belongs into the coroutine
-                    awaited = coroutine.throw(error)
+                    thrown = error
                 else:
                     awaited = coroutine.send(value)
+                    continue
+                try:
+                    # Not amid the except: it would be the context of all that is raised from here on.
+                    awaited = coroutine.throw(thrown)
+                finally:
+                    del thrown  # its traceback holds this frame
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]  # a coroutine's StopIteration holds its result
         except asyncio.CancelledError as error:

@@ -1,6 +1,8 @@
 """A time limit ends what takes too long, and costs nothing for what does not wait."""
 
 import asyncio
+import contextlib
+import sys
 from collections.abc import Generator
 
 import pytest
@@ -46,6 +48,22 @@ async def test_what_waits_gets_its_values_and_its_exceptions() -> None:
     limits = TimeLimits()
     assert await limits.within(10, work()) == [5, ("x",)]
     assert not limits.running
+
+
+async def test_what_was_caught_is_forgotten_as_without_a_limit() -> None:
+    loop = asyncio.get_running_loop()
+    bad = loop.create_future()
+    loop.call_soon(bad.set_exception, KeyError("x"))
+
+    async def work() -> None:
+        with contextlib.suppress(KeyError):
+            await bad
+        assert sys.exc_info() == (None, None, None)
+        raise ValueError("another one")
+
+    with pytest.raises(ValueError, match="another one") as raised:
+        await TimeLimits().within(10, work())
+    assert raised.value.__context__ is None
 
 
 async def test_any_awaitable_can_be_limited() -> None:
