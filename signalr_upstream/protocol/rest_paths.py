@@ -7,7 +7,7 @@ from typing import Final
 from .rest import API_VERSION, Operation, check_name, escape
 
 MAX_RESOURCES: Final = 4096
-"""Resources of one hub that are remembered; the busy ones stay."""
+"""Resources that are remembered, of all hubs together; the busy ones stay."""
 
 MAX_REMEMBERED: Final = 256
 """Characters of a name that is remembered: clients may choose what is passed on as a name."""
@@ -52,11 +52,10 @@ class HubPaths:
         self._hub = escape("hub", hub.lower())
         self._queries = {True: f"?{shared}", False: f"?{version}"}
         self._split: dict[str, tuple[list[str], list[str]]] = {}  # by operation
-        self._remembered = lru_cache(MAX_RESOURCES)(self._make)
 
     def resource(
         self, operation: Operation, names: tuple[str, ...] = (), parameters: Sequence[tuple[str, str]] = ()
-    ) -> "Resource":
+    ) -> Resource:
         """What an operation is asked of.
 
         Args:
@@ -67,12 +66,13 @@ class HubPaths:
             InvalidNameError: a name that the service does not take.
         """
         if not parameters and (not names or len(names[0]) <= MAX_REMEMBERED) and len(names) < 2:
-            return self._remembered(operation, names)
-        return self._make(operation, names, parameters)
+            return _remembered(self, operation, names)
+        return self.make(operation, names, parameters)
 
-    def _make(
+    def make(
         self, operation: Operation, names: tuple[str, ...], parameters: Sequence[tuple[str, str]] = ()
-    ) -> "Resource":
+    ) -> Resource:
+        """As ``resource``, without a look at what is remembered."""
         kinds, pieces = self._split.get(operation.name) or self._split_path(operation)
         path = pieces[0]
         for kind, name, piece in zip(kinds, names, pieces[1:], strict=True):
@@ -93,3 +93,8 @@ class HubPaths:
             pieces.append(piece)
         self._split[operation.name] = kinds, pieces
         return kinds, pieces
+
+
+@lru_cache(MAX_RESOURCES)
+def _remembered(paths: HubPaths, operation: Operation, names: tuple[str, ...]) -> Resource:
+    return paths.make(operation, names)

@@ -18,7 +18,7 @@ from signalr_upstream.protocol.rest import (
     check_name,
     match,
 )
-from signalr_upstream.protocol.rest_paths import HubPaths
+from signalr_upstream.protocol.rest_paths import MAX_RESOURCES, HubPaths
 
 # Azure/azure-signalr docs/swagger/v20241201.json: operation, method, path, success.
 SWAGGER = """
@@ -286,6 +286,19 @@ def test_names_that_the_service_refuses_are_refused_here(kind: str, name: str) -
 )
 def test_names_at_the_limits_pass(kind: str, name: str) -> None:
     check_name(kind, name)
+
+
+def test_what_is_kept_does_not_grow_with_the_number_of_hubs() -> None:
+    tracemalloc.start()
+    try:
+        hubs = [HubPaths(f"tenant_{number}") for number in range(4)]
+        for paths in hubs:
+            for number in range(MAX_RESOURCES):
+                paths.resource(rest.SEND_TO_CONNECTION, (f"connection{number}",))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000 * MAX_RESOURCES
 
 
 def test_long_names_are_not_kept_for_clients_may_choose_them() -> None:
