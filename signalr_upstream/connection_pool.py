@@ -107,7 +107,10 @@ class ConnectionPool:
         """
         now = self._loop.time()
         deadline = now + timeout
-        connection = self._take(now) or await self._wait_or_open(deadline, timeout)
+        connection = self._take(now)
+        if connection is None:
+            connection = await self._wait_or_open(deadline, timeout)
+            now = self._loop.time()
         is_fresh = False
         while True:
             connection.deadline = deadline
@@ -130,6 +133,7 @@ class ConnectionPool:
                 raise self._no_connection("it is closed at once")
             # It was closed just now, and not a byte was written: once more, on a fresh one.
             connection, is_fresh = await self._open(deadline, timeout), True
+            now = self._loop.time()
 
     def _begin(
         self, connection: HttpConnection, data: bytes, is_head: bool

@@ -10,7 +10,7 @@ from typing import Final
 import anyio
 from msgspec import Struct
 
-from .auth import TokenCache
+from .auth import MAX_CACHED_PATH, TokenCache
 from .connection_string import Endpoint
 from .endpoints import Endpoints
 from .entra import EntraToken
@@ -35,7 +35,7 @@ TOTAL_TIMEOUT: Final = 30.0
 """Seconds for a call with all its attempts and the waits between them."""
 
 MAX_HEADERS: Final = 1024
-"""Tokens whose headers are remembered."""
+"""Tokens whose headers are remembered, if they are kept themselves."""
 
 LOOK_TIMEOUT: Final = 2.0
 """Seconds for an endpoint to say that it is well."""
@@ -193,7 +193,8 @@ class Delivery:
             if endpoint.keys
             else await self._entra_token(endpoint).get(timeout=timeout)
         )
-        headers = _headers(token, request.content_type)
+        is_kept = len(request.resource.path) <= MAX_CACHED_PATH
+        headers = (_remembered if is_kept else _headers)(token, request.content_type)
         try:
             answer = await self._transport.request(
                 operation.method,
@@ -251,11 +252,13 @@ class Delivery:
         return 200 <= answer.status < 300
 
 
-@functools.lru_cache(MAX_HEADERS)
 def _headers(token: str, content_type: str) -> tuple[tuple[str, str], ...]:
-    """The headers of a request; the same object again, so that a transport may know it again."""
+    """The headers of a request; remembered they are the same object again, so that a transport may know it again."""
     kind = (("Content-Type", content_type),) if content_type else ()
     return (("Authorization", f"Bearer {token}"), *kind)
+
+
+_remembered = functools.lru_cache(MAX_HEADERS)(_headers)
 
 
 _DOWN: Final = (502, 503, 504)

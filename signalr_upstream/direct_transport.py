@@ -19,6 +19,9 @@ from .transport import Answer
 MAX_HEADS: Final = 1024
 """Heads of requests that are remembered, half a KiB each: most requests differ from others in their bodies only."""
 
+MAX_REMEMBERED: Final = 1024
+"""Characters of a target whose head is remembered: clients may choose the names in it, and how long they are."""
+
 _WITH_LENGTH: Final = ("POST", "PUT")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -48,7 +51,9 @@ class DirectTransport:
         if pools is None:
             return self._first_request(method, base, target, headers, body, timeout=timeout)
         pool, start, fixed = pools.of(base)
-        head = _head(method, start, target, fixed, tuple(headers))
+        head = (_remembered if len(target) <= MAX_REMEMBERED else _head)(
+            method, start, target, fixed, tuple(headers)
+        )
         length = b"Content-Length: %d\r\n\r\n" % len(body) if body or method in _WITH_LENGTH else b"\r\n"
         return pool.request(b"%b%b%b" % (head, length, body), is_head=method == "HEAD", timeout=timeout)
 
@@ -114,12 +119,14 @@ class _Pools:
             await pool.aclose()
 
 
-@functools.lru_cache(MAX_HEADS)
 def _head(method: str, start: str, target: str, fixed: str, headers: tuple[tuple[str, str], ...]) -> bytes:
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
     if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
         raise ValueError("a header holds a line break")
     return f"{method} {start}{target}{fixed}{lines}".encode("latin-1")
+
+
+_remembered = functools.lru_cache(MAX_HEADS)(_head)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -211,6 +212,25 @@ async def test_a_connection_whose_answer_was_read_late_is_not_used_again(
             for request in requests:
                 await request
         assert server.connections == 2
+        await pool.aclose()
+
+
+async def test_the_time_that_a_request_waited_is_no_age_of_its_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    real, late = loop.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: real() + late)
+
+    async def take_ten_seconds(connection: Connection) -> None:
+        nonlocal late
+        late += 10.0
+        await connection.write(ACCEPTED)
+
+    async with misbehaving(take_ten_seconds) as server:
+        pool = pool_of(server, max_connections=1)
+        await asyncio.gather(*[ask(pool, timeout=60.0) for _ in range(4)])
+        assert server.connections == 1
         await pool.aclose()
 
 
@@ -671,6 +691,29 @@ def test_a_loop_that_goes_on_keeps_its_connection_when_others_come_and_go(server
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
     server.wait(server.server.closed.wait)
+
+
+# ---- what is remembered ----
+
+
+@pytest.mark.usefixtures("no_proxies")
+async def test_requests_with_long_names_are_not_kept_for_clients_may_choose_them() -> None:
+    async with (
+        misbehaving(answer()) as server,
+        ServiceClient(f"Endpoint={server.url};AccessKey={'k' * 44}") as client,
+    ):
+        clients = client.hub("chat").clients
+        await clients.all.send("t")
+        tracemalloc.start()
+        try:
+            for number in range(50):
+                await clients.connection(f"{number}" + "x" * 10_000).send("t")
+                server.requests.clear()
+            kept, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert kept < 250_000
 
 
 # ---- which transport ----
