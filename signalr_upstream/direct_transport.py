@@ -17,7 +17,8 @@ from .telemetry import PoolUse
 from .transport import Answer
 
 MAX_HEADS: Final = 1024
-"""Heads of requests that are remembered, half a KiB each: most requests differ from others in their bodies only."""
+"""Heads of requests that are remembered, half a KiB each, with Entra ID's tokens some 3: most requests differ from
+others in their bodies only."""
 
 MAX_REMEMBERED: Final = 1024
 """Characters of a target whose head is remembered: clients may choose the names in it, and how long they are."""

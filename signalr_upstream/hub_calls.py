@@ -49,6 +49,7 @@ class HubCalls:
         names: tuple[str, ...] = (),
         query: Query = (),
         body: bytes = b"",
+        *,
         idempotent: bool = False,
     ) -> Request:
         """Build a request, or raise before anything is sent.

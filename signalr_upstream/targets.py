@@ -58,11 +58,13 @@ class Target:
         calls, names = self._calls, self._names
         body = calls.bodies.message(target, args)
         if len(names) == 1:
-            await calls.send(calls.prepare(self._operation, names[0], self._query, body, idempotent))
+            await calls.send(
+                calls.prepare(self._operation, names[0], self._query, body, idempotent=idempotent)
+            )
         else:
             await calls.send_all(
                 {
-                    name[0]: calls.prepare(self._operation, name, self._query, body, idempotent)
+                    name[0]: calls.prepare(self._operation, name, self._query, body, idempotent=idempotent)
                     for name in names
                 }
             )

@@ -1,7 +1,7 @@
 """A coroutine that was run up to its first suspension, and goes on from there.
 
-Most sends and most handlers never suspend. Stepped once they are done, with no task or timer made for them; only what
-did suspend is wrapped here, to be awaited.
+Most sends never suspend. Stepped once they are done, with no task made for them; only what did suspend is wrapped here,
+to be awaited.
 """
 
 from collections.abc import Awaitable, Coroutine, Generator
