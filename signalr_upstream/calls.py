@@ -33,6 +33,7 @@ from .errors import (
     OverloadedError,
     ProtocolError,
     Redeliver,
+    SignalRError,
     SignatureError,
     TokenError,
     UpstreamError,
@@ -129,15 +130,23 @@ class Calls:
         try:
             await self._answer(scope, receive, send, call, begun)
         except (UpstreamError, TokenError, ProtocolError, ConfigurationError, TimeLimitPassed) as error:
-            # The time limit is that of the body: that of a handler is an answer to its caller.
-            refusal = self._body.late() if isinstance(error, TimeLimitPassed) else error
-            if call is not None:
-                call.refused(refusal)
-            await send_reply(send, self._refusals.answer(refusal, scope, begun))
+            # The time limit is that of the body: that of a handler is an answer to its caller. No variable here may
+            # hold the error: its traceback holds them, and only the garbage collector would find both.
+            await send_reply(
+                send,
+                self._refuse(
+                    self._body.late() if isinstance(error, TimeLimitPassed) else error, scope, begun, call
+                ),
+            )
         finally:
             if observed is not None:
                 observed.end()
             current_app.reset(current)
+
+    def _refuse(self, error: SignalRError, scope: Scope, begun: float, call: Call | None) -> Reply:
+        if call is not None:
+            call.refused(error)
+        return self._refusals.answer(error, scope, begun)
 
     def _admit(self, scope: Scope, call: Call | None) -> tuple[dict[bytes, bytes], Route, Endpoint | None]:
         """Everything that is checked before the body: headers, route, and the endpoint the call comes from."""

@@ -1,5 +1,6 @@
 """What the log is told of refused calls: enough to see why, and no more however many there are."""
 
+import gc
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -215,3 +216,45 @@ def test_at_debug_there_is_a_line_for_each(
     refuse(refusals, SignatureError("no valid signature"), clock, LINES + 5)
 
     assert [r.levelno for r in caplog.records] == [logging.WARNING] * LINES + [logging.DEBUG] * 5
+
+
+# --- what is left of a refused call ---
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"signature": None}, 401),
+        ({"method": "PUT"}, 405),
+        ({"path": "/other/messages/echo"}, 400),
+        ({"event": "nobody"}, 404),
+    ],
+)
+async def test_refused_calls_leave_nothing_to_the_garbage_collector(
+    change: dict[str, Any], status: int
+) -> None:
+    # Whoever floods an app with them would make it stop for the collector, and others wait.
+    async def echo(text: str) -> str:
+        return text
+
+    chat = Hub("chat")
+    chat.on("echo")(echo)
+    app = UpstreamApp(chat, connection_string=CONNECTION_STRING)
+    headers = call_headers(change.pop("event", "echo"))
+    if "signature" in change:
+        headers = with_header(headers, "X-ASRS-Signature", change.pop("signature"))
+
+    async def refused() -> None:
+        sent = await call_asgi(app, asgi_scope(headers, **change), receive_nothing)
+        assert sent[0]["status"] == status
+
+    for _ in range(LINES + 1):  # the first ones are logged, and the log's records are kept here
+        await refused()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(50):
+            await refused()
+        assert gc.collect() < 50
+    finally:
+        gc.enable()
