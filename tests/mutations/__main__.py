@@ -2,7 +2,7 @@
 
 ::
 
-    python -m tests.mutations             # all of them: some ten minutes
+    python -m tests.mutations             # all of them: half an hour
     python -m tests.mutations signature   # those whose group or name has this word
 
 A check without which all tests pass is named at the end, and the exit code is 1.
