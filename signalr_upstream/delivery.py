@@ -100,6 +100,11 @@ class Delivery:
         try:
             return await self._attempt(endpoint, request, each)
         except ServiceError as error:
+            # Raised from here: an error that a variable holds is left to the garbage collector, with all its frames.
+            if not isinstance(error, UnauthorizedError) and not may_repeat(
+                error, idempotent=request.idempotent
+            ):
+                raise
             first = error
         return await self._make_again(endpoint, request, first, each, deadline=started + total)
 

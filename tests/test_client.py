@@ -1,5 +1,6 @@
 """The output client: what it refuses, whom it asks, what it makes of answers."""
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -476,3 +477,18 @@ async def test_of_several_targets_each_counts_once_however_many_endpoints_fail()
         await hub.clients.users(["a", "b"]).send("t")
 
     assert (list(caught.value.errors), caught.value.delivered) == (["a"], 1)
+
+
+@pytest.mark.parametrize("status", [400, 404, 500])
+async def test_a_send_that_fails_leaves_nothing_to_the_garbage_collector(status: int) -> None:
+    # With the service in trouble there are thousands of them, and whoever is served meanwhile would wait for it.
+    hub = hub_of(Service(lambda method, url: (status, "")))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(50):
+            with pytest.raises(ServiceError):
+                await hub.clients.all.send("t")
+        assert gc.collect() < 50
+    finally:
+        gc.enable()
