@@ -382,9 +382,7 @@ class Calls:
             context.outcome = Outcome.REFUSED
             if context.invocation_id is None:
                 # Clients can cause this at any rate.
-                withheld = self._lines.withheld(Outcome.REFUSED, time.perf_counter())
-                level = logging.DEBUG if withheld is None else logging.WARNING
-                more = f" ({withheld:,} more since the last line)" if withheld else ""
+                level, more = self._lines.line(Outcome.REFUSED, time.perf_counter())
                 text = "%r was refused, and its caller does not wait for an answer: %r%s"
                 note(context, Outcome.REFUSED, level, text, str(error), more)
             return text_for_client(error)

@@ -1,5 +1,6 @@
-"""So many log lines of a kind a minute: what anybody can cause, at any rate, must fill no disk."""
+"""So many log lines a minute of a kind of refusal: what anybody can cause, at any rate, must fill no disk."""
 
+import logging
 from typing import Final
 
 from msgspec import Struct
@@ -20,13 +21,13 @@ class _Kind(Struct):
 
 
 class LineLimits:
-    """Decides which lines are written, and counts the others, by kinds of which there are few."""
+    """Decides which lines are warnings, and counts the others, by kinds of which there are few."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, _Kind] = {}
 
-    def withheld(self, kind: str, now: float) -> int | None:
-        """How many lines of this kind were withheld before this one; None if this one is to be, too.
+    def line(self, kind: str, now: float) -> tuple[int, str]:
+        """The level of one more line of this kind, and what stands at its end: how many were withheld before it.
 
         Args:
             now: seconds of a steady clock.
@@ -38,7 +39,8 @@ class LineLimits:
             known.begun, known.lines = now, 0
         if known.lines >= LINES:
             known.withheld += 1
-            return None
+            return logging.DEBUG, ""
         known.lines += 1
         withheld, known.withheld = known.withheld, 0
-        return withheld
+        more = f" ({withheld:,} more were refused so since the last line)" if withheld else ""
+        return logging.WARNING, more

@@ -75,14 +75,12 @@ class Refusals:
                 fields = self._fields(scope, outcome, reason, now - begun)
                 logger.error("upstream calls are answered %d: %s", error.status_code, text, extra=fields)
             return
-        withheld = self._lines.withheld(reason or outcome, now)
-        level = logging.DEBUG if withheld is None else logging.WARNING
+        level, more = self._lines.line(reason or outcome, now)
         if not logger.isEnabledFor(level):
             return
         fields = self._fields(scope, outcome, reason, now - begun)
         whose = f" of connection '{fields['connection']}'" if fields["connection"] else ""
         details = f": {error.details}" if isinstance(error, UpstreamError) and error.details else ""
-        more = f" ({withheld:,} more were refused so since the last line)" if withheld else ""
         parts = (fields["event"], whose, error.status_code, error, details, more)
         logger.log(level, "upstream call %s%s answered %d: %s%s%s", *parts, extra=fields)
 
