@@ -49,7 +49,7 @@ class AccessKeys:
         telemetry: Sequence[Observer] = (),
     ) -> None:
         self._delivery = delivery
-        self._resource = Resource(rest.ACCESS_KEY.path, f"?api-version={api_version}")
+        self._resource = Resource.of_service(rest.ACCESS_KEY, api_version=api_version)
         self._clock = clock
         self._telemetry = telemetry
         self._temporary: dict[str, Renewed[SigningKey]] = {}  # by url

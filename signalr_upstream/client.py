@@ -178,7 +178,7 @@ class ServiceClient:
         Raises:
             ServiceError: one does not answer as the service does.
         """
-        resource = Resource(rest.HEALTH.path, f"?api-version={self._api_version}")
+        resource = Resource.of_service(rest.HEALTH, api_version=self._api_version)
         request = Request(rest.HEALTH, resource, idempotent=True)
         for endpoint in self.endpoints.all:
             try:

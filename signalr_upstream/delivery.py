@@ -247,7 +247,7 @@ class Delivery:
             answer = await self._transport.request(
                 rest.HEALTH.method,
                 endpoint.server_url,
-                f"{rest.HEALTH.path}?api-version={rest.API_VERSION}",
+                Resource.of_service(rest.HEALTH).target,
                 (),
                 b"",
                 timeout=LOOK_TIMEOUT,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, Self
 
 from .rest import API_VERSION, Operation, check_name, escape
 
@@ -28,6 +28,11 @@ class Resource:
         self.path = path
         self.query = query
         self.target = path + query
+
+    @classmethod
+    def of_service(cls, operation: Operation, *, api_version: str = API_VERSION) -> Self:
+        """What an operation is for that belongs to no hub."""
+        return cls(operation.path, f"?api-version={api_version}")
 
 
 class HubPaths:
