@@ -215,13 +215,11 @@ class Calls:
             if route.category == MESSAGES:
                 message = decode_invocation(body, route)
                 context.invocation_id = message.invocation_id or None
-            if self._duplicates is not None:
+            if self._duplicates is None:
+                reply = await self._handled(route, handler, context, message, receive)
+            else:
                 work = functools.partial(self._handled, route, handler, context, message, receive)
                 reply = await self._once(self._duplicates, endpoint, context, work)
-            elif message is not None:
-                reply = await self._invoke(route, handler, context, message, receive)
-            else:
-                reply = await self._connection_event(route, handler, context, receive)
         finally:
             self._running -= 1
         context.is_answered = True
