@@ -10,25 +10,35 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from random import Random
 
 
 def fuzz(name: str, options: list[str]) -> None:
     """Run one decoder until it fails or its time is over."""
     import atheris
 
-    with atheris.instrument_imports(include=["signalr_upstream"]):
+    with atheris.instrument_imports(include=["signalr_upstream", "tests.fuzz.outcomes"]):
         from tests.fuzz.decoders import TARGETS
+        from tests.fuzz.edits import mutated
+        from tests.fuzz.outcomes import look_at
 
     target = TARGETS[name]
 
     def one(data: bytes) -> None:
         with contextlib.suppress(*target.refusals):
-            target.decode(data)
+            look_at(target.decode(data))
+
+    def mutate(data: bytes, max_size: int, seed: int) -> bytes:
+        random = Random(seed)
+        changed = mutated(data, target.form, random) if random.random() < 0.5 else None
+        return atheris.Mutate(data, max_size) if changed is None or len(changed) > max_size else changed
 
     with tempfile.TemporaryDirectory() as corpus:
         for number, seed in enumerate(target.seeds):
             (Path(corpus) / str(number)).write_bytes(seed)
-        atheris.Setup([sys.argv[0], corpus, *options], one)
+        # What decodes is C and shows atheris nothing: without -keep_seed all seeds shrink to one byte each.
+        command = [sys.argv[0], corpus, "-keep_seed=1", "-len_control=0", *options]
+        atheris.Setup(command, one, custom_mutator=mutate)
         atheris.Fuzz()
 
 
