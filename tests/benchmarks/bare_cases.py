@@ -1,4 +1,4 @@
-"""The floor of upstream_cases: the bare ASGI function of the baselines, for 20 arguments and MessagePack, too."""
+"""The floor of upstream_cases: the bare ASGI function of the baselines, also for 20 arguments, objects, MessagePack."""
 
 import hmac
 from typing import Any
@@ -23,11 +23,28 @@ class Twenty(msgspec.Struct):
     invocationId: str | None = None  # noqa: N815
 
 
+class Item(msgspec.Struct):
+    id: int
+    name: str
+    text: str
+
+
+class Items(msgspec.Struct):
+    type: int
+    target: str
+    arguments: tuple[str, list[Item]]
+    invocationId: str | None = None  # noqa: N815
+
+
 async def echo(text: str, count: int) -> str:
     return text
 
 
 async def twenty(text: str, *rest: Any) -> str:
+    return text
+
+
+async def items(text: str, items: list[Item]) -> str:
     return text
 
 
@@ -38,10 +55,12 @@ def packed(arguments: Any) -> Any:
 JSON: dict[bytes, tuple[Any, Any]] = {
     b"echo": (echo, msgspec.json.Decoder(Echo).decode),
     b"twenty": (twenty, msgspec.json.Decoder(Twenty).decode),
+    b"items": (items, msgspec.json.Decoder(Items).decode),
 }
 MSGPACK: dict[bytes, tuple[Any, Any]] = {
     b"echo": (echo, packed(tuple[str, int])),
     b"twenty": (twenty, packed(tuple.__class_getitem__(TWENTY))),
+    b"items": (items, packed(tuple[str, list[Item]])),
 }
 encode_json = msgspec.json.Encoder().encode
 encode_msgpack = msgspec.msgpack.Encoder().encode

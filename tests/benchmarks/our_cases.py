@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from signalr_upstream import Context, Depends, Hub, UpstreamApp
+from tests.benchmarks.bare_cases import Item
 from tests.benchmarks.our_app import KEY
 
 CONNECTION_STRING = f"Endpoint=http://localhost;Port=18890;AccessKey={KEY};Version=1.0;"
@@ -21,6 +22,11 @@ async def twenty(  # noqa: PLR0917 - that is what is measured
     text: str, b: int, c: int, d: int, e: int, f: int, g: int, h: int, i: int, j: int,
     k: str, x: str, m: str, n: str, o: str, p: float, q: float, r: float, s: bool, t: bool,
 ) -> str:  # fmt: skip
+    return text
+
+
+@chat.on("items")
+async def items(text: str, items: list[Item]) -> str:
     return text
 
 

@@ -30,6 +30,7 @@ from tests.benchmarks.upstream import (
 
 SMALL = "x" * 100
 LARGE = "x" * 64 * 1024
+OBJECTS = [{"id": number, "name": f"user {number}", "text": "hello there"} for number in range(100)]
 TWENTY = [SMALL, *range(9), *"abcde", 1.5, 2.5, 3.5, True, False]
 
 PLAIN: Launch = ([*RUN, "our_cases:app"], "--port", HERE, 0.82)
@@ -47,9 +48,11 @@ CASES: list[tuple[str, Launch, str, list[Any], bool]] = [
     ("2 arguments, 100 B, JSON", PLAIN, "echo", [SMALL, 1], False),
     ("2 arguments, 64 KB, JSON", OTHERS, "echo", [LARGE, 1], False),
     ("20 arguments, JSON", OTHERS, "twenty", TWENTY, False),
+    ("100 objects, JSON", OTHERS, "items", [SMALL, OBJECTS], False),
     ("2 arguments, 100 B, MessagePack", OTHERS, "echo", [SMALL, 1], True),
     ("2 arguments, 64 KB, MessagePack", OTHERS, "echo", [LARGE, 1], True),
     ("20 arguments, MessagePack", OTHERS, "twenty", TWENTY, True),
+    ("100 objects, MessagePack", OTHERS, "items", [SMALL, OBJECTS], True),
     ("one dependency and one filter, JSON", GUARDED, "echo", [SMALL, 1], False),
     ("with the call log on, JSON", LOGGED, "echo", [SMALL, 1], False),
 ]
