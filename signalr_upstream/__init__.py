@@ -5,10 +5,10 @@ from .auth import verify_signature
 from .claims import ClientAccess, Identity
 from .client import ServiceClient
 from .context import Context, role
-from .depends import Depends
 from .errors import Forbidden, HubError, SignalRError
-from .hub import Hub
-from .registering import on
+from .hubs.depends import Depends
+from .hubs.hub import Hub
+from .hubs.registering import on
 
 __all__ = [
     "ClientAccess",

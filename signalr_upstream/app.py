@@ -15,8 +15,10 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
-from .after import PATIENCE, AfterWork
-from .calls import Calls, Limits
+from .calls.after import PATIENCE, AfterWork
+from .calls.data_path import Calls, Limits
+from .calls.routing import Routes
+from .calls.stream_calls import StreamCalls, check_streams
 from .claims import ClientAccess, Identity
 from .client import HubClient
 from .connection_string import counts_as_none
@@ -24,22 +26,20 @@ from .duplicates import Once
 from .endpoints import Setting, Source
 from .entra import Credential, EntraUpstream
 from .errors import ConfigurationError
-from .hub import Hub
+from .hubs.hub import Hub
+from .hubs.registering import Filter
 from .models import enc_hook_with
 from .negotiate import negotiate_routes
 from .probes import HEALTH_ROUTES
 from .protocol.path import DEFAULT_PATTERN, PathPattern
 from .protocol.rest import check_name
 from .protocol.upstream import HEADER_PREFIX
-from .registering import Filter
 from .reply import problem, send_reply
+from .rest.targets import C
 from .router import Router
-from .routing import Routes
 from .services import Connection, Services
-from .stream_calls import StreamCalls, check_streams
-from .targets import C
 from .telemetry import SLOW_AFTER, Observer
-from .transport import Transport
+from .transports.transport import Transport
 from .upstream_tokens import tokens_of
 
 if TYPE_CHECKING:  # see httpx_transport

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, overload
 
 import msgspec
 
-from .access_keys import AccessKeys
 from .claims import ClientAccess, Identity, client_access
 from .commands import Command
-from .delivery import TIMEOUT, TOTAL_TIMEOUT, Delivery, Request
 from .endpoints import Endpoints, Setting, Source
 from .entra import Credential
 from .errors import ConfigurationError, ServiceError, UnavailableError
-from .hub_calls import HubCalls
-from .memberships import Connections, Groups, Users
 from .models import enc_hook_with
 from .protocol import rest
 from .protocol.rest_bodies import BodyEncoder
 from .protocol.rest_paths import HubPaths, Resource
+from .rest.access_keys import AccessKeys
+from .rest.delivery import TIMEOUT, TOTAL_TIMEOUT, Delivery, Request
+from .rest.hub_calls import HubCalls
+from .rest.memberships import Connections, Groups, Users
+from .rest.targets import C, Clients, Kinds, closing
+from .rest.typed_clients import kinds_of
 from .router import DefaultRouter, Router
-from .targets import C, Clients, Kinds, closing
 from .telemetry import Observer, tell
-from .transport import Transport
-from .typed_clients import kinds_of
+from .transports.transport import Transport
 
 if TYPE_CHECKING:  # see httpx_transport
     import httpx
@@ -92,7 +92,7 @@ class ServiceClient:
         self._router = router or DefaultRouter()
         self._seal_key = seal_key
         if transport is None:
-            from .default_transport import DefaultTransport, transport_over  # noqa: PLC0415 - importing an app needs none of it
+            from .transports.default_transport import DefaultTransport, transport_over  # noqa: PLC0415 - importing an app needs none of it
 
             transport = transport_over(http_client)
             if isinstance(transport, DefaultTransport):

@@ -15,8 +15,6 @@ from .claims import Claims, Unsealer
 from .client import HubClient
 from .connection_string import Endpoint
 from .errors import InvalidMessageError
-from .hub_calls import HubCalls
-from .memberships import Connections, Groups, Users
 from .protocol.upstream import (
     CLIENT_QUERY,
     CONNECTION_ID,
@@ -26,8 +24,10 @@ from .protocol.upstream import (
     USER_ID,
     decode_header,
 )
+from .rest.hub_calls import HubCalls
+from .rest.memberships import Connections, Groups, Users
+from .rest.targets import UNTYPED, C, Clients, ConnectionTarget, Kinds, Target
 from .streams import stream_to
-from .targets import UNTYPED, C, Clients, ConnectionTarget, Kinds, Target
 from .telemetry import Outcome
 
 T = TypeVar("T")

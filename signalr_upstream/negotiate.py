@@ -15,8 +15,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from .calls.time_limit import TimeLimitPassed
 from .claims import Identity
-from .depends import Dependency, Injection, Overrides
 from .errors import (
     ConfigurationError,
     ConnectionStringError,
@@ -25,12 +25,12 @@ from .errors import (
     NoKeysError,
     ServiceError,
 )
-from .hub import Connector, Hub, current_app
+from .hubs.depends import Dependency, Injection, Overrides
+from .hubs.hub import Connector, Hub, current_app
+from .hubs.threads import Threads
 from .reply import problem
 from .streams import text_for_client
 from .telemetry import UNKNOWN, Negotiation, Observer, tell
-from .threads import Threads
-from .time_limit import TimeLimitPassed
 
 logger = logging.getLogger("signalr_upstream")
 

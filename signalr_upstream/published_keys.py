@@ -17,7 +17,7 @@ import msgspec
 
 from .errors import SignalRError
 from .telemetry import Observer, tell
-from .transport import Transport
+from .transports.transport import Transport
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey

@@ -12,10 +12,10 @@ from .connection_string import DEFAULT_SETTING
 from .context import Service
 from .endpoints import Endpoints, Setting, Source
 from .entra import Credential
-from .hub import Hub
+from .hubs.hub import Hub
 from .router import Router
 from .telemetry import Observer
-from .transport import Transport
+from .transports.transport import Transport
 from .upstream_tokens import UpstreamProof, UpstreamTokens
 
 if TYPE_CHECKING:  # see httpx_transport

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import Any
 
 from .errors import HubError, NotFoundError, ServiceError, TooLargeError
-from .hub_calls import is_absence
 from .protocol import rest
-from .targets import ConnectionTarget
+from .rest.hub_calls import is_absence
+from .rest.targets import ConnectionTarget
 
 MASKED = "The call failed on the server."
 """What a client is told of an exception that is no HubError."""

@@ -24,7 +24,7 @@ from .entra import EntraUpstream
 from .errors import ConfigurationError, KeysNotFetchedError, SignatureError, TokenError
 from .published_keys import PublishedKeys
 from .telemetry import Observer
-from .transport import Transport
+from .transports.transport import Transport
 
 if TYPE_CHECKING:
     import httpx
@@ -199,7 +199,7 @@ def tokens_of(
         return None
     if not (trusted := [entra] if isinstance(entra, EntraUpstream) else list(entra)):
         raise ConfigurationError("entra is empty: leave it out, or say whose tokens calls have to bring")
-    from .default_transport import transport_over  # noqa: PLC0415 - importing an app needs none of it
+    from .transports.default_transport import transport_over  # noqa: PLC0415 - importing an app needs none of it
 
     return UpstreamTokens(trusted, transport_over(http_client), telemetry=telemetry)
 

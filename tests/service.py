@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from signalr_upstream.client import HubClient, ServiceClient
-from signalr_upstream.transport import Answer
+from signalr_upstream.transports.transport import Answer
 
 KEY, OTHER_KEY = "k" * 44, "o" * 44
 EAST = f"Endpoint=https://east.example;AccessKey={KEY};"

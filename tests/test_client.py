@@ -12,7 +12,6 @@ import pytest
 from signalr_upstream.claims import Identity
 from signalr_upstream.client import HubClient, ServiceClient
 from signalr_upstream.connection_string import Endpoint
-from signalr_upstream.delivery import MAX_IN_FLIGHT
 from signalr_upstream.endpoints import Endpoints
 from signalr_upstream.errors import (
     AccessDeniedError,
@@ -27,7 +26,8 @@ from signalr_upstream.errors import (
     TooLargeError,
 )
 from signalr_upstream.protocol import rest
-from signalr_upstream.transport import Answer
+from signalr_upstream.rest.delivery import MAX_IN_FLIGHT
+from signalr_upstream.transports.transport import Answer
 
 from .service import EAST, KEY, WEST, Reply, Service, hub_of
 

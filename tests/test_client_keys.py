@@ -13,7 +13,6 @@ import jwt
 import pytest
 
 from signalr_upstream import Context, Hub, Identity, ServiceClient, UpstreamApp
-from signalr_upstream.access_keys import SigningKey
 from signalr_upstream.errors import (
     ConfigurationError,
     CredentialError,
@@ -22,6 +21,7 @@ from signalr_upstream.errors import (
     ServiceError,
     UnauthorizedError,
 )
+from signalr_upstream.rest.access_keys import SigningKey
 
 from .support import CONNECTION_STRING, KEY, OTHER_CONNECTION_STRING, OTHER_KEY, RestService, invoke
 
@@ -182,8 +182,8 @@ def refuse() -> httpx.Response:
 
 
 async def test_an_endpoint_that_dies_is_left_out_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("signalr_upstream.health.LOOK_AGAIN_EVERY", 0.0)
-    monkeypatch.setattr("signalr_upstream.repeating.ATTEMPTS", 1)
+    monkeypatch.setattr("signalr_upstream.rest.health.LOOK_AGAIN_EVERY", 0.0)
+    monkeypatch.setattr("signalr_upstream.rest.repeating.ATTEMPTS", 1)
     two = Two()
     two.answers["other"] = refuse
     with pytest.raises(PartialDelivery):

@@ -21,8 +21,8 @@ from signalr_upstream.errors import (
     ThrottledError,
     UnavailableError,
 )
-from signalr_upstream.paging import GroupConnection
-from signalr_upstream.transport import Answer
+from signalr_upstream.rest.paging import GroupConnection
+from signalr_upstream.transports.transport import Answer
 
 from .service import EAST, KEY, WEST, Service, hub_of
 

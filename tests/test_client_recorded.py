@@ -30,7 +30,7 @@ from signalr_upstream.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from signalr_upstream.targets import Target
+from signalr_upstream.rest.targets import Target
 
 from .recorded import Row, load
 

@@ -16,7 +16,7 @@ from signalr_upstream import Hub, Identity, ServiceClient, SignalRError, Upstrea
 from signalr_upstream.auth import encode_token
 from signalr_upstream.client import HubClient
 from signalr_upstream.errors import ConnectError, DeliveryUnknown
-from signalr_upstream.transport import Answer
+from signalr_upstream.transports.transport import Answer
 
 pytestmark = pytest.mark.anyio
 

@@ -88,7 +88,9 @@ async def test_a_secret_that_changes_is_used_from_then_on(
     made: list[tuple[str, tuple[Any, ...], dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("signalr_upstream.endpoints.ASK_EVERY", 0.0)
-    monkeypatch.setattr("signalr_upstream.access_keys.LIFETIME", 0.0)  # so that each is fetched with a token
+    monkeypatch.setattr(
+        "signalr_upstream.rest.access_keys.LIFETIME", 0.0
+    )  # so that each is fetched with a token
     secret = "old"
 
     def ask() -> str:

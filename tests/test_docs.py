@@ -21,20 +21,14 @@ from prometheus_client import CollectorRegistry
 from signalr_upstream import (
     ServiceClient,
     UpstreamApp,
-    after,
     app,
     claims,
-    connection_pool,
-    delivery,
     duplicates,
     endpoints,
     entra,
-    health,
     redis_duplicates,
-    repeating,
-    stream_calls,
-    turns,
 )
+from signalr_upstream.calls import after, stream_calls
 from signalr_upstream.cli import main
 from signalr_upstream.local import LocalService
 from signalr_upstream.local.clients import (
@@ -51,8 +45,10 @@ from signalr_upstream.local.upstream.settings import read_settings
 from signalr_upstream.prometheus import Prometheus
 from signalr_upstream.protocol import rest, upstream
 from signalr_upstream.protocol.path import DEFAULT_PATTERN
+from signalr_upstream.rest import delivery, health, repeating, turns
 from signalr_upstream.telemetry import Outcome
 from signalr_upstream.testing import StartHubTester
+from signalr_upstream.transports import connection_pool
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [

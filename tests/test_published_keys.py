@@ -9,7 +9,7 @@ import pytest
 
 from signalr_upstream.errors import ConnectError
 from signalr_upstream.published_keys import FETCH_AT_MOST_EVERY, FETCH_EVERY, KEEP, PublishedKeys
-from signalr_upstream.transport import Answer
+from signalr_upstream.transports.transport import Answer
 
 from .issuer import KEYS_URL, Issuer, make_key
 from .service import Service

@@ -86,8 +86,8 @@ def test_a_client_that_is_never_closed_leaves_nothing(run: Run, services: list[L
 def test_several_endpoints_and_looks_at_their_health_leave_nothing(
     run: Run, services: list[LocalService], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("signalr_upstream.health.LOOK_EVERY", 0.0)
-    monkeypatch.setattr("signalr_upstream.health.LOOK_AGAIN_EVERY", 0.0)
+    monkeypatch.setattr("signalr_upstream.rest.health.LOOK_EVERY", 0.0)
+    monkeypatch.setattr("signalr_upstream.rest.health.LOOK_AGAIN_EVERY", 0.0)
     hub = ServiceClient([service.connection_string for service in services]).hub("chat")
     run(every_kind_of_call(hub))
     left = Left()

@@ -23,7 +23,7 @@ from signalr_upstream.local.issuer import APPLICATION_ID as LOCAL_APPLICATION_ID
 from signalr_upstream.local.issuer import OBJECT_ID as LOCAL_OBJECT_ID
 from signalr_upstream.local.issuer import TENANT_ID as LOCAL_TENANT
 from signalr_upstream.published_keys import FETCH_AT_MOST_EVERY, KEEP
-from signalr_upstream.transport import Answer
+from signalr_upstream.transports.transport import Answer
 from signalr_upstream.upstream_tokens import (
     LEEWAY,
     MAX_CACHED,

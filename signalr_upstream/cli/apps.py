@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from ..app import UpstreamApp
-from ..binding import Parameter
 from ..errors import SignalRError
-from ..handler import Handler
-from ..hub import Hub
+from ..hubs.binding import Parameter
+from ..hubs.handler import Handler
+from ..hubs.hub import Hub
 from .serving import Serving, load_app
 
 

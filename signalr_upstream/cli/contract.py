@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from ..app import UpstreamApp
-from ..binding import Parameter
-from ..hub import Hub
+from ..hubs.binding import Parameter
+from ..hubs.hub import Hub
 from ..models import is_model
 from ..protocol.upstream import MESSAGES
 

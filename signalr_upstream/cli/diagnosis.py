@@ -13,7 +13,6 @@ import httpx
 from ..app import UpstreamApp
 from ..client import ServiceClient
 from ..connection_string import Endpoint, is_loopback
-from ..default_transport import DefaultTransport
 from ..endpoints import Endpoints
 from ..errors import (
     AccessDeniedError,
@@ -25,8 +24,9 @@ from ..errors import (
     ServiceError,
     UnauthorizedError,
 )
-from ..hub import Hub
-from ..transport import Answer, Transport
+from ..hubs.hub import Hub
+from ..transports.default_transport import DefaultTransport
+from ..transports.transport import Answer, Transport
 from .findings import NOBODY, NOTE, OK, PROBLEM, Finding
 from .public_url import call_as_service
 

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ..rounds import Round
+from ..transports.rounds import Round
 
 MAX_GATHERED: Final = 64 * 1024
 """Bytes that wait for the end of a round on one connection; more are written at once."""

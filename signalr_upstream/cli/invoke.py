@@ -6,7 +6,7 @@ from typing import Any
 import click
 import msgspec
 
-from ..targets import INVOKE_TIMEOUT
+from ..rest.targets import INVOKE_TIMEOUT
 from .connecting import application_option, client_from_environment, connection_option, required_hub_option
 from .options import option
 from .send import argument_of, run_call, target_argument, values_argument

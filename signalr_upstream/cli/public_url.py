@@ -13,7 +13,7 @@ import httpx
 
 from ..app import UpstreamApp
 from ..auth import sign_connection
-from ..hub import Hub
+from ..hubs.hub import Hub
 from ..protocol.path import expand_template
 from ..protocol.upstream import MESSAGES
 from .findings import NOBODY, NOTE, OK, PROBLEM, Finding

@@ -6,9 +6,9 @@ import click
 import msgspec
 
 from ..app import UpstreamApp
-from ..handler import Handler
-from ..hub import Hub
-from ..places import shown
+from ..hubs.handler import Handler
+from ..hubs.hub import Hub
+from ..hubs.places import shown
 from .apps import import_apps, registered, shown_parameter, shown_type
 from .options import app_argument, app_dir_option, json_option
 

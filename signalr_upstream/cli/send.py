@@ -9,7 +9,7 @@ import msgspec
 
 from ..client import HubClient
 from ..errors import SignalRError
-from ..targets import Target
+from ..rest.targets import Target
 from .connecting import application_option, client_from_environment, connection_option, required_hub_option
 from .options import option
 

@@ -15,7 +15,7 @@ import click
 from msgspec import Struct
 
 from ..app import UpstreamApp
-from ..hub import Hub
+from ..hubs.hub import Hub
 from ..protocol.upstream import CONNECTIONS, DISCONNECTED, MESSAGES
 
 API_VERSION = "2024-03-01"

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..connection_string import counts_as_none, is_loopback, parse_connection_string
 from ..errors import ConfigurationError, SignalRError
-from ..transport import Transport
+from ..transports.transport import Transport
 from .admission import WILDCARDS, Admission, Query, Refused
 from .answers import is_preflight, preflight, send_refusal, with_cors
 from .clients.client_connection import ClientConnection

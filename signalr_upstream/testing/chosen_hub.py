@@ -5,7 +5,7 @@ from typing import Any
 
 from ..app import UpstreamApp
 from ..errors import ConfigurationError
-from ..hub import Hub
+from ..hubs.hub import Hub
 
 
 def chosen_hub(

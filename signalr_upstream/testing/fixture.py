@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 from starlette.types import ASGIApp
 
-from ..hub import Hub
+from ..hubs.hub import Hub
 from ..local.clock import Clock
 from .hub_tester import HubTester
 from .overrides import Overrides

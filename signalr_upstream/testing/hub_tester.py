@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar, overload
 from starlette.types import ASGIApp
 
 from ..errors import ConfigurationError, HubError
-from ..hub import Hub, current_app
+from ..hubs.hub import Hub, current_app
 from ..local.app import LocalService
 from ..local.clock import Clock
 from ..local.socketless.hosted_app import upstream_apps

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..app import UpstreamApp
-from ..depends import Dependency, Need
 from ..errors import ConfigurationError
+from ..hubs.depends import Dependency, Need
 
 Overrides = Mapping[Callable[..., Any], Callable[..., Any]]
 """Which dependency is replaced by which."""

@@ -16,7 +16,7 @@ from signalr_upstream.cli.public_url import CONTENT_TYPE, ESCAPED_EVENT
 from signalr_upstream.entra import EntraUpstream
 from signalr_upstream.errors import ConnectError, DeliveryUnknown
 from signalr_upstream.local import LocalService
-from signalr_upstream.transport import Answer
+from signalr_upstream.transports.transport import Answer
 from tests.service import EAST, KEY, OTHER_KEY, WEST, Reply, Service
 
 from .conftest import CONNECTION_STRING, Programs, Start, is_open

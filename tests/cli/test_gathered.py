@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 
 from signalr_upstream.cli.gathered import MAX_GATHERED, GatheredTransport, gathering_protocol
-from signalr_upstream.rounds import Round
+from signalr_upstream.transports.rounds import Round
 
 pytestmark = pytest.mark.anyio
 

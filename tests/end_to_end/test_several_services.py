@@ -77,7 +77,7 @@ def ids(service: LocalService) -> set[str]:
 async def test_two_services_one_of_which_dies_and_comes_back(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("signalr_upstream.health.LOOK_AGAIN_EVERY", 0.1)
+    monkeypatch.setattr("signalr_upstream.rest.health.LOOK_AGAIN_EVERY", 0.1)
     chat, ports = Hub("chat"), (free_port(), free_port())
     app = make_app(chat, ports)
 

@@ -6,7 +6,7 @@ from typing import Any, assert_type
 from msgspec import Struct
 
 from signalr_upstream import ClientAccess, Context, Hub, Identity, ServiceClient, UpstreamApp
-from signalr_upstream.paging import GroupConnection
+from signalr_upstream.rest.paging import GroupConnection
 
 
 class Move(Struct):

@@ -13,10 +13,10 @@ import msgspec
 
 from signalr_upstream import Context, Hub, UpstreamApp
 from signalr_upstream.errors import DeliveryUnknown
-from signalr_upstream.http_connection import HttpConnection
 from signalr_upstream.protocol.upstream import decode_answer
 from signalr_upstream.published_keys import PublishedKeys
-from signalr_upstream.transport import Answer
+from signalr_upstream.transports.http_connection import HttpConnection
+from signalr_upstream.transports.transport import Answer
 from signalr_upstream.upstream_tokens import UpstreamTokens
 
 from ..issuer import KEYS_URL, Issuer, entra

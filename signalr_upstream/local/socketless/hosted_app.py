@@ -10,7 +10,7 @@ from ...app import UpstreamApp
 from ...errors import ConfigurationError
 from ...protocol.path import DEFAULT_PATTERN
 from ...services import Connection
-from ...transport import Transport
+from ...transports.transport import Transport
 from ..upstream.templates import IN_PROCESS, UpstreamTemplate
 
 PATIENCE = 30.0

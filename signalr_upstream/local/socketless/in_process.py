@@ -14,8 +14,8 @@ from starlette.types import ASGIApp
 from ...claims import Identity, client_access
 from ...connection_string import Endpoint
 from ...errors import ConfigurationError, ServiceError
-from ...httpx_transport import HttpxTransport
-from ...transport import Answer
+from ...transports.httpx_transport import HttpxTransport
+from ...transports.transport import Answer
 from ..clients.client_endpoint import ClientEndpoint
 from ..clock import Clock
 from ..records.journal import Journal

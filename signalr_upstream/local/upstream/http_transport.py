@@ -10,10 +10,10 @@ import ssl
 
 import httpx
 
-from ...connection_pool import ConnectionPool, Origin
-from ...direct_transport import default_context
 from ...errors import ConnectError, DeliveryUnknown
 from ...protocol.upstream import MAX_ANSWER
+from ...transports.connection_pool import ConnectionPool, Origin
+from ...transports.direct_transport import default_context
 
 MAX_CONNECTIONS = 1_000
 """To one origin; more calls at a time than that wait. Servers let some 2,000 wait to be accepted, and who comes on top

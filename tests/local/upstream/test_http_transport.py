@@ -10,13 +10,13 @@ import httpx
 import pytest
 from msgspec import Raw
 
-from signalr_upstream.connection_pool import ConnectionPool
 from signalr_upstream.local.upstream import http_transport
 from signalr_upstream.local.upstream.delivery import Caller, Upstream
 from signalr_upstream.local.upstream.http_transport import HttpTransport
 from signalr_upstream.local.upstream.rules import Rules
 from signalr_upstream.protocol.messages import Completion, Invocation
 from signalr_upstream.protocol.upstream import MAX_ANSWER
+from signalr_upstream.transports.connection_pool import ConnectionPool
 
 from ...misbehaving import (
     Act,
@@ -28,7 +28,7 @@ from ...misbehaving import (
     port_free_on,
     status,
 )
-from ...test_transports import client_context, server_context
+from ...transports.test_transports import client_context, server_context
 
 pytestmark = pytest.mark.anyio
 
