@@ -260,4 +260,5 @@ def _check_lifetime(claims: Mapping[str, Any], now: float, leeway: float) -> Non
 
 
 def _is_time(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    # 64 bits: of integers that are no floating point number, arithmetic is an error.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63

@@ -175,6 +175,8 @@ def test_a_token_of_another_implementation_is_taken() -> None:
         ({"aud": "a"}, "The token has no usable expiration"),
         ({"aud": "a", "exp": "2099"}, "The token has no usable expiration"),
         ({"aud": "a", "exp": True}, "The token has no usable expiration"),
+        ({"aud": "a", "exp": 10**400}, "The token has no usable expiration"),
+        ({"aud": "a", "exp": NOW + 9, "nbf": -(10**400)}, "The token has no usable expiration"),
         ({"aud": "a", "exp": NOW + 9, "nbf": None}, "The token has no usable expiration"),
         ({"aud": "x", "exp": NOW + 9}, "The audience is invalid: expected a or b"),
         ({"aud": ["x", ["a"]], "exp": NOW + 9}, "The audience is invalid: expected a or b"),
