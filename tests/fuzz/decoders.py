@@ -5,15 +5,17 @@ under hypothesis. Bytes to begin with are, where there are recordings, also Micr
 """
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from signalr_upstream.auth import decode_token, read_key_id, sign_connection, verify_signature
 from signalr_upstream.claims import Unsealer, seal
 from signalr_upstream.connection_string import parse_connection_string
 from signalr_upstream.errors import (
+    ClientInvocationError,
     ConnectionStringError,
     InvalidNameError,
     ProtocolError,
+    ResultError,
     ServiceError,
     SignalRError,
     SignatureError,
@@ -43,10 +45,13 @@ from signalr_upstream.protocol.upstream import (
     decode_json_invocation,
     decode_msgpack_invocation,
 )
+from signalr_upstream.rest.results import result_of
+from signalr_upstream.transports.transport import Answer
 
 from . import forms, seeds
 from .forms import KEY, Form
 from .looped import (
+    Order,
     call,
     http_answer,
     issuer_document,
@@ -54,6 +59,7 @@ from .looped import (
     issuer_token,
     page,
     published_keys,
+    service_token,
     upstream_token,
 )
 
@@ -103,6 +109,7 @@ _REST = b'{"target":"t","arguments":[1,"a"]}'
 _TOKEN = forms.TOKEN.write(
     [{"alg": "HS256", "kid": "k"}, {"aud": "a", "exp": 4102444800, "nbf": 0, "role": ["x"]}]
 )
+_PACKED_RESULT = bytes.fromhex("07950380a131032a")
 _CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
 _PAGE = (
     b'{"value":[{"connectionId":"c1","userId":"ann"}],'
@@ -117,6 +124,13 @@ def _refusal(data: bytes) -> object:
     error = rest_errors.refusal(rest.GROUP_EXISTS, 300 + len(data) % 300, headers, data)
     assert str(error).isprintable()
     return [str(error), error.retry_after]
+
+
+def _result(data: bytes) -> object:
+    """A client's result, as anything and as a class."""
+    answer = Answer(200, [], data)
+    anything = result_of(answer, Any)
+    return [anything, result_of(answer, Order)]
 
 
 def _token(data: bytes) -> object:
@@ -179,7 +193,7 @@ TARGETS: Final = {
     "msgpack_answer": Target(
         _answer(binary=True),
         (),
-        (bytes.fromhex("07950380a131032a"), *seeds.upstream(binary=True, answers=True)),
+        (_PACKED_RESULT, *seeds.upstream(binary=True, answers=True)),
         forms.PACKED_FRAMES,
     ),
     "handshake_request": Target(
@@ -237,6 +251,13 @@ TARGETS: Final = {
         forms.JSON,
     ),
     "rest_page": Target(page, (ServiceError,), (_PAGE,), forms.JSON),
+    "rest_token": Target(service_token, (ServiceError,), (b'{"token":"a.b.c"}',), forms.JSON),
+    "invoke_result": Target(
+        _result,
+        (ResultError, ClientInvocationError),
+        (b'{"result":{"item":"tea"}}', b'{"type":3,"invocationId":"1","result":1}\x1e', b"", _PACKED_RESULT),
+        forms.JSON,
+    ),
     "http_answer": Target(
         http_answer,
         (),
