@@ -40,6 +40,9 @@ logger = logging.getLogger("signalr_upstream")
 MAX_ROUTES = 4096  # spellings of registered names that are remembered; clients choose the spelling
 MAX_SPELLING = 1024  # bytes of one that is remembered; behind a catch-all clients choose its length, too
 MAX_HINTS = 20  # unknown events a process explains; clients choose the events
+CHECK_EVENTS = ("signalrUpstreamCheck", "a/b c")
+"""What ``signalr-upstream check`` calls: nobody is shown a handler for it. Proxies like to decode and merge the second.
+Calls of them are refused, logged and counted as any other: clients may use the names, too."""
 
 Headers = Mapping[bytes, bytes]
 _Spelling = tuple[bytes | str | None, ...]
@@ -178,7 +181,11 @@ class Routes:
             NoHandlerError: unless it is connected or disconnected of a known hub, which need no handler.
         """
         name = f"{route.hub}/{route.category}/{route.event}"
-        is_new = name not in self._explained and len(self._explained) < MAX_HINTS
+        is_new = (
+            name not in self._explained
+            and route.event not in CHECK_EVENTS
+            and len(self._explained) < MAX_HINTS
+        )
         if is_new:
             self._explained.add(name)
         if route.is_known_hub and route.is_connection_event:

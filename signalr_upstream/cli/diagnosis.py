@@ -28,7 +28,7 @@ from ..hubs.hub import Hub
 from ..transports.default_transport import DefaultTransport
 from ..transports.transport import Answer, Transport
 from .findings import NOBODY, NOTE, OK, PROBLEM, Finding
-from .public_url import call_as_service
+from .public_url import LOGGED, call_as_service
 
 MAX_SKEW: Final = 60.0
 """Seconds that this clock may differ from the service's: it refuses tokens at some minutes."""
@@ -56,6 +56,7 @@ async def examine(
     findings: list[Finding] = []
     service = Watched(transport or DefaultTransport())
     asked: set[str] = set()
+    has_called = False
     async with http or httpx.AsyncClient(timeout=TIMEOUT, trust_env=True) as caller:
         for app in apps:
             findings += look_at_names(app)
@@ -69,8 +70,12 @@ async def examine(
                         asked.add(endpoint.url)
                         findings += await look_at_service(app, hub, endpoint, service, clock)
                 if url is not None:
-                    findings += await call_as_service(app, hub, url, caller)
+                    called = await call_as_service(app, hub, url, caller)
+                    has_called |= any(finding.outcome == OK for finding in called)
+                    findings += called
     await service.aclose()
+    if has_called:
+        findings.append(LOGGED)
     if url is None:
         findings.append(
             Finding(NOTE, "public address", "not looked at", "say it with --url https://host/prefix")

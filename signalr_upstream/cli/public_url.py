@@ -13,19 +13,26 @@ import httpx
 
 from ..app import UpstreamApp
 from ..auth import sign_connection
+from ..calls.routing import CHECK_EVENTS
 from ..hubs.hub import Hub
 from ..protocol.path import expand_template
 from ..protocol.upstream import MESSAGES
 from .findings import NOBODY, NOTE, OK, PROBLEM, Finding
 from .upstream_settings import path_of, template_url
 
-PLAIN_EVENT: Final = "signalrUpstreamCheck"
-ESCAPED_EVENT: Final = "a/b c"
-"""Proxies like to decode and merge such."""
+PLAIN_EVENT, ESCAPED_EVENT = CHECK_EVENTS
 
 CONTENT_TYPE: Final = "application/x-signalr-upstream-check"
 _PASSED: Final = (404, 415)
 _OURS: Final = "application/problem+json"
+
+LOGGED: Final = Finding(
+    NOTE,
+    "log of the app",
+    f"its warnings about connection {NOBODY!r} are of these calls: they were answered 401 (not signed), and "
+    f"{' or '.join(map(str, _PASSED))} (no handler takes them)",
+)
+"""What is said when calls have reached the app."""
 
 _NOT_THE_APP: Final = {
     301: "POST has to reach the app without a redirect: write https://, and no slash too many or too few",

@@ -11,7 +11,7 @@ import pytest
 
 from signalr_upstream import Hub, Identity, UpstreamApp
 from signalr_upstream.cli.diagnosis import MAX_SKEW, examine
-from signalr_upstream.cli.findings import NOTE, OK, PROBLEM, Finding
+from signalr_upstream.cli.findings import NOBODY, NOTE, OK, PROBLEM, Finding
 from signalr_upstream.cli.public_url import CONTENT_TYPE, ESCAPED_EVENT
 from signalr_upstream.entra import EntraUpstream
 from signalr_upstream.errors import ConnectError, DeliveryUnknown
@@ -107,6 +107,7 @@ async def test_an_app_that_is_well_has_no_problem() -> None:
         "public address of hub chat: a signed call reaches the app",
         "public address of hub chat: an event that has to be escaped ('a/b c') reaches the app",
     ]
+    assert found[-1].subject == "log of the app"
     assert ran == []  # no handler is run
 
 
@@ -123,7 +124,25 @@ async def test_a_family_and_an_application_are_called_by_whole_names() -> None:
     assert [finding.text for finding in found if finding.outcome == NOTE] == [
         "it has no handler",
         "it has no negotiate",
+        "its warnings about connection 'signalr-upstream-check' are of these calls: they were answered 401 (not "
+        "signed), and 404 or 415 (no handler takes them)",
     ]
+
+
+@pytest.mark.anyio
+async def test_what_it_leaves_in_the_log_names_its_connection_and_shows_no_handler_to_paste(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = app_of()
+
+    await look(app, public=in_process(app))
+
+    assert [record.getMessage().partition(" answered ")[2][:3] for record in caplog.records] == [
+        "401",
+        "404",
+        "404",
+    ]
+    assert all(repr(NOBODY) in record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.anyio
