@@ -202,7 +202,10 @@ def load_endpoints(
 def unusable_keys_reason(endpoints: Sequence[Endpoint]) -> str:
     """Say why none of ``endpoints`` has a key, and what to do. Never shows a key."""
     if not endpoints:
-        return f"No connection string is configured: set {DEFAULT_SETTING}."
+        return (
+            f"No connection string is configured: set {DEFAULT_SETTING}. Without Azure: `signalr-upstream dev` runs an "
+            "app with a service of its own, `signalr-upstream local` the service alone."
+        )
     reasons = "; ".join(f"the AccessKey of {e.url} {e.key_problem or 'is missing'}" for e in endpoints)
     return f"There is no usable access key: {reasons}."
 

@@ -8,10 +8,10 @@ import msgspec
 from .apps import import_apps
 from .diagnosis import examine
 from .findings import PROBLEM, Finding
-from .options import app_argument, app_dir_option, json_option, option
+from .options import app_argument, app_dir_option, app_epilog, json_option, option
 
 
-@click.command(short_help="Find what is wrong with a set-up.")
+@click.command(short_help="Find what is wrong with a set-up.", epilog=app_epilog)
 @app_argument
 @app_dir_option
 @option(

@@ -12,6 +12,9 @@ loosening_flag = partial(click.option, is_flag=True, allow_from_autoenv=False)
 
 app_argument = click.argument("app", envvar="SIGNALR_UPSTREAM_APP", metavar="APP")
 
+# Help says of an argument nothing that every supported click shows.
+app_epilog = "APP is left out where the environment names it: SIGNALR_UPSTREAM_APP."
+
 app_dir_option = option(
     "--app-dir",
     type=click.Path(exists=True, file_okay=False),

@@ -10,10 +10,10 @@ from ..hubs.handler import Handler
 from ..hubs.hub import Hub
 from ..hubs.places import shown
 from .apps import import_apps, registered, shown_parameter, shown_type
-from .options import app_argument, app_dir_option, json_option
+from .options import app_argument, app_dir_option, app_epilog, json_option
 
 
-@click.command(short_help="List the registered handlers.")
+@click.command(short_help="List the registered handlers.", epilog=app_epilog)
 @app_argument
 @app_dir_option
 @json_option

@@ -3,10 +3,10 @@
 import click
 
 from ..errors import SignalRError
-from .options import app_argument, app_dir_option, option
+from .options import app_argument, app_dir_option, app_epilog, option
 
 
-@click.command(short_help="Serve an app in production.")
+@click.command(short_help="Serve an app in production.", epilog=app_epilog)
 @app_argument
 @app_dir_option
 @option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 in a container.")

@@ -5,13 +5,13 @@ import click
 from .apps import import_apps
 from .asyncapi import as_asyncapi
 from .contract import contract_of
-from .options import app_argument, app_dir_option, option
+from .options import app_argument, app_dir_option, app_epilog, option
 from .typescript import as_typescript
 
 _FORMS = {"asyncapi": as_asyncapi, "typescript": as_typescript}
 
 
-@click.command(short_help="Describe hubs: AsyncAPI or TypeScript.")
+@click.command(short_help="Describe hubs: AsyncAPI or TypeScript.", epilog=app_epilog)
 @app_argument
 @app_dir_option
 @option(

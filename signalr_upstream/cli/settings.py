@@ -5,13 +5,13 @@ import re
 import click
 
 from .apps import import_apps
-from .options import app_argument, app_dir_option, option
+from .options import app_argument, app_dir_option, app_epilog, option
 from .upstream_settings import as_arm, as_az, as_bicep, as_emulator, as_terraform, rules_for, wants_code
 
 _FORMS = {"az": as_az, "bicep": as_bicep, "arm": as_arm, "terraform": as_terraform, "emulator": as_emulator}
 
 
-@click.command(short_help="Print the upstream settings that Azure needs.")
+@click.command(short_help="Print the upstream settings that Azure needs.", epilog=app_epilog)
 @app_argument
 @app_dir_option
 @option(

@@ -18,6 +18,13 @@ def test_the_guide_shows_the_help_of_every_command() -> None:
 
 
 @pytest.mark.parametrize("name", main.commands)
+def test_help_names_the_variable_of_the_app(name: str) -> None:
+    takes_app = any(parameter.name == "app" for parameter in main.commands[name].params)
+
+    assert ("SIGNALR_UPSTREAM_APP." in help_of(name)) == takes_app
+
+
+@pytest.mark.parametrize("name", main.commands)
 def test_every_flag_has_an_environment_variable_that_help_names(name: str) -> None:
     shown = help_of(name).replace("\n", " ")
 
