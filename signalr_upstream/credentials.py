@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from .errors import ConnectionStringError
+from .errors import ConnectionStringError, MissingExtraError
 
 
 class NamedCredential(Struct, frozen=True):
@@ -39,9 +39,7 @@ class NamedCredential(Struct, frozen=True):
         try:
             import azure.identity as identity  # noqa: PLC0415, PLR0402 - an extra, and slow; "from" needs its stubs
         except ImportError as error:
-            raise ImportError(
-                "AuthType= needs azure-identity: python -m pip install 'signalr-upstream[identity]'"
-            ) from error
+            raise MissingExtraError("AuthType=", "azure-identity", extra="identity") from error
         match self.kind:
             case "managed":
                 credential: Any = identity.ManagedIdentityCredential(client_id=self.client_id)

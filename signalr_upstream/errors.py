@@ -6,6 +6,7 @@
     ├── ConfigurationError              500  the program's set-up
     │   ├── ConnectionStringError       503  a connection string that cannot be used: nothing is served
     │   ├── NoKeysError                 503  nothing to check a signature with: nothing is served
+    │   ├── MissingExtraError (ImportError)  a package of one of our extras is not installed
     │   └── RegistrationError                a handler or hub that could never work
     ├── InvalidNameError (ValueError)   400  a hub, group, user or connection name that is not legal
     ├── IdentityError (ValueError)      500  an identity that no client token can be made for
@@ -70,6 +71,19 @@ class NoKeysError(ConfigurationError):
     """There is no access key, so no upstream call can be checked and none is served."""
 
     status_code = 503
+
+
+class MissingExtraError(ConfigurationError, ModuleNotFoundError):
+    """A package of one of our extras is not installed; the text says how to install it.
+
+    Args:
+        what: needs it.
+        package: what is missing.
+        extra: of ours, that brings it.
+    """
+
+    def __init__(self, what: str, package: str | None, *, extra: str) -> None:
+        super().__init__(f"{what} needs {package}: python -m pip install 'signalr-upstream[{extra}]'")
 
 
 class RegistrationError(ConfigurationError):

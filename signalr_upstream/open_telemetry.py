@@ -11,11 +11,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import urlsplit
 
-from opentelemetry import context, metrics, propagate, trace
-from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
-
+from .errors import MissingExtraError
 from .telemetry import REFUSED_BODIES, UNKNOWN, Call, Negotiation, Observer, Outcome, RestRequest
+
+try:
+    from opentelemetry import context, metrics, propagate, trace
+    from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+    from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
+except ModuleNotFoundError as error:
+    raise MissingExtraError(__name__, "opentelemetry-api", extra="otel") from error
 
 _NAME = "signalr_upstream"
 _FAILED = (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.REDELIVER, Outcome.NOT_CONFIGURED, Outcome.OVERLOADED)

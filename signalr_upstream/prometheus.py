@@ -15,21 +15,26 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-)
-from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.registry import REGISTRY
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from .errors import MissingExtraError
 from .telemetry import REFUSED_BODIES, Call, Negotiation, Observer, RestRequest
+
+try:
+    from prometheus_client import (
+        CONTENT_TYPE_LATEST,
+        CollectorRegistry,
+        Counter,
+        Gauge,
+        Histogram,
+        generate_latest,
+    )
+    from prometheus_client.multiprocess import MultiProcessCollector
+    from prometheus_client.registry import REGISTRY
+except ModuleNotFoundError as error:
+    raise MissingExtraError(__name__, "prometheus-client", extra="prometheus") from error
 
 
 class Prometheus(Observer):

@@ -13,10 +13,15 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Protocol
 
 import msgspec
-from redis.exceptions import RedisError
 
 from .duplicates import ENTRY_SIZE, KEEP, MAX_BYTES, MAX_ENTRIES, Work
+from .errors import MissingExtraError
 from .reply import Reply
+
+try:
+    from redis.exceptions import RedisError
+except ModuleNotFoundError as error:
+    raise MissingExtraError(__name__, "redis", extra="redis") from error
 
 logger = logging.getLogger("signalr_upstream")
 

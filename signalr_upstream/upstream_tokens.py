@@ -21,7 +21,7 @@ from .auth import read_key_id
 from .connection_string import Endpoint
 from .endpoints import Endpoints
 from .entra import EntraUpstream
-from .errors import ConfigurationError, KeysNotFetchedError, SignatureError, TokenError
+from .errors import ConfigurationError, KeysNotFetchedError, MissingExtraError, SignatureError, TokenError
 from .published_keys import PublishedKeys
 from .telemetry import Observer
 from .transports.transport import Transport
@@ -95,9 +95,7 @@ class UpstreamTokens:
         from jwt.algorithms import has_crypto  # noqa: PLC0415 - slow, and few apps check tokens
 
         if not has_crypto:
-            raise ConfigurationError(
-                "entra= needs PyJWT[crypto]: python -m pip install 'signalr-upstream[identity]'"
-            )
+            raise MissingExtraError("entra=", "PyJWT[crypto]", extra="identity")
         self._trusted = tuple(trusted)
         self._clock = clock
         self._sources = {

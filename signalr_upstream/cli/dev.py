@@ -5,17 +5,19 @@ import asyncio
 import click
 from click.core import ParameterSource
 
+from ..errors import MissingExtraError
 from .logs import local_service_log
 from .options import (
     app_argument,
     app_dir_option,
+    app_epilog,
     experimental_streams_option,
     option,
     retry_upstream_option,
 )
 
 
-@click.command(short_help="Run an app with a local SignalR service.")
+@click.command(short_help="Run an app with a local SignalR service.", epilog=app_epilog)
 @app_argument
 @app_dir_option
 @option("--port", default=8080, type=click.IntRange(0, 65535), help="Port of the app.")
@@ -61,7 +63,8 @@ def dev(  # noqa: PLR0917 - click passes them by name
     try:
         from .reloading import Development, develop, pick_port  # noqa: PLC0415 - needs the extra "local"
     except ModuleNotFoundError as exc:
-        raise missing_extra(exc) from exc
+        missing = MissingExtraError("the local service", exc.name, extra="local")
+        raise click.ClickException(str(missing)) from exc
 
     def fixed(name: str) -> bool:
         return ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
@@ -79,10 +82,3 @@ def dev(  # noqa: PLR0917 - click passes them by name
     )
     with local_service_log():
         asyncio.run(develop(development))
-
-
-def missing_extra(exc: ModuleNotFoundError) -> click.ClickException:
-    """What to say when the local service's packages are not installed."""
-    return click.ClickException(
-        f"the local service needs {exc.name}: python -m pip install 'signalr-upstream[local]'"
-    )

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..connection_string import counts_as_none, is_loopback, parse_connection_string
-from ..errors import ConfigurationError, SignalRError
+from ..errors import ConfigurationError, MissingExtraError, SignalRError
 from ..transports.transport import Transport
 from .admission import WILDCARDS, Admission, Query, Refused
 from .answers import is_preflight, preflight, send_refusal, with_cors
@@ -298,9 +298,7 @@ class LocalService:
         try:
             from .server import Server  # noqa: PLC0415 - needs the extra "local"
         except ModuleNotFoundError as error:
-            raise ConfigurationError(
-                f"a port needs {error.name}: python -m pip install 'signalr-upstream[local]', or do without: port=None"
-            ) from error
+            raise MissingExtraError("LocalService() without port=None", error.name, extra="local") from error
 
         server = Server(self.asgi, host=self._host, port=self._port)
         await server.start()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import jwt
 
 from ..auth import read_key_id
-from ..errors import ConfigurationError, TokenError
+from ..errors import MissingExtraError, TokenError
 from .clock import Clock
 
 if TYPE_CHECKING:
@@ -165,9 +165,7 @@ class TokenIssuer:
         try:
             from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415 - needs the extra "local"
         except ModuleNotFoundError as error:
-            raise ConfigurationError(
-                f"tokens of managed identities need {error.name}: python -m pip install 'signalr-upstream[local]'"
-            ) from error
+            raise MissingExtraError("a token of a managed identity", error.name, extra="local") from error
         return rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
 
     @cached_property

@@ -170,6 +170,19 @@ def test_without_the_extra_the_way_to_install_it_is_told(
     assert "pip install 'signalr-upstream[local]'" in result.output
 
 
+def test_an_app_that_needs_a_missing_extra_is_told_in_one_line(
+    start: Start, folder: Path, port: int, service_port: int
+) -> None:
+    (folder / "redis.py").write_text("raise ModuleNotFoundError(name='redis')\n")
+    (folder / "app.py").write_text("from signalr_upstream.redis_duplicates import RedisDuplicates\n")
+    command = start("dev", "app", "--port", str(port), "--service-port", str(service_port))
+
+    command.read_until("Error: signalr_upstream.redis_duplicates needs redis: python -m pip install")
+    command.read_until("The app has ended with status 1")
+
+    assert "Traceback" not in command.output
+
+
 def test_the_environment_is_left_as_it_was(start: Start, folder: Path, port: int, service_port: int) -> None:
     (folder / "app.py").write_text(
         APP + "\nimport json\nprint(json.dumps({'env': dict(os.environ)}), flush=True)\n"

@@ -1,7 +1,10 @@
 """``signalr-upstream routes``: what is registered, for people and for programs."""
 
 import json
+import sys
 from pathlib import Path
+
+import pytest
 
 from .conftest import Programs
 
@@ -143,3 +146,29 @@ def test_a_module_that_is_not_there_is_named(programs: Programs, tmp_path: Path)
 
     assert result.exit_code == 1
     assert "cannot import 'nothing_here:app'" in result.output
+
+
+@pytest.mark.parametrize("command", ["routes", "run"])
+def test_a_missing_extra_is_one_line(
+    command: str, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "signalr_upstream.redis_duplicates", raising=False)
+    monkeypatch.setitem(sys.modules, "redis.exceptions", None)
+
+    result = programs.run_on(command, "from signalr_upstream.redis_duplicates import RedisDuplicates\n")
+
+    assert result.exit_code == 1
+    assert result.output == (
+        "Error: signalr_upstream.redis_duplicates needs redis: "
+        "python -m pip install 'signalr-upstream[redis]'\n"
+    )
+
+
+def test_the_app_may_be_named_in_the_environment(programs: Programs) -> None:
+    name = programs.write(APP)
+    folder = str(programs.folder)
+
+    named = programs.run("routes", "--app-dir", folder, SIGNALR_UPSTREAM_APP=f"{name}:app")
+
+    assert named.exit_code == 0
+    assert named.output == programs.run("routes", f"{name}:app", "--app-dir", folder).output

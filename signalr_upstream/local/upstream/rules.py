@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from ...errors import ConfigurationError
+from ...errors import ConfigurationError, MissingExtraError
 from .settings import find_settings, read_settings
 from .templates import UpstreamTemplate, describe
 
@@ -55,9 +55,7 @@ class Rules:
             try:
                 from watchfiles import awatch  # noqa: PLC0415 - needs the extra "local"
             except ModuleNotFoundError as error:
-                raise ConfigurationError(
-                    f"to watch {self.path} needs {error.name}: python -m pip install 'signalr-upstream[local]'"
-                ) from error
+                raise MissingExtraError(f"to watch {self.path}", error.name, extra="local") from error
 
             name = self.path.name
             changes = awatch(  # of the folder: editors put a new file in the old one's place
