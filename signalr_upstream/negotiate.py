@@ -105,16 +105,17 @@ class Negotiate:
         except InvalidNameError as error:
             return _problem(404, str(error))
         except (NoKeysError, ConnectionStringError) as error:
-            logger.error("negotiate answered 503: %s", error)
+            logger.error("negotiate answered 503: %s", error, extra=_fields(hub, 503))
             return _problem(503, str(error))
         except ServiceError as error:
-            logger.error("negotiate answered 503: %s", error)
+            logger.error("negotiate answered 503: %s", error, extra=_fields(hub, 503))
             return _problem(503, "no token can be made at the moment; try again")
         except TimeLimitPassed:
-            logger.warning("negotiate answered 503: the function of hub %r passed its time limit", hub.name)
+            text = "negotiate answered 503: the function of hub %r passed its time limit"
+            logger.warning(text, hub.name, extra=_fields(hub, 503))
             return _problem(503, "negotiate took too long on the server; try again")
         except Exception:
-            logger.exception("the negotiate function of hub %r failed", hub.name)
+            logger.exception("the negotiate function of hub %r failed", hub.name, extra=_fields(hub, 500))
             return _problem(500, "the negotiate function failed; its log says why")
         return Response(access.encode(), media_type="application/json")
 
@@ -165,6 +166,11 @@ def negotiate_routes(
     # With a slash at the end, too: Litestar adds one to the paths of apps that it mounts.
     paths = ("/{hub}/negotiate", "/{hub}/negotiate/", "/{hub}" + _DOUBLED)
     return [Route(path, endpoint) for path in paths]
+
+
+def _fields(hub: Hub, status: int) -> dict[str, str]:
+    """What a log line about a negotiate gets as ``extra``; see ``LOG_FIELDS``."""
+    return {"event": f"{hub.name}/negotiate", "outcome": _OUTCOMES[status]}
 
 
 def _problem(status: int, detail: str, **headers: str) -> Response:

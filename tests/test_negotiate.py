@@ -57,6 +57,11 @@ def token_of(answer: httpx.Response) -> dict[str, Any]:
     return decoded
 
 
+def fields(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """What the log's lines have besides their text."""
+    return [(vars(record)["event"], vars(record)["outcome"]) for record in caplog.records]
+
+
 async def test_the_answer_sends_the_client_on_to_the_service_with_a_token() -> None:
     answer = await negotiate(make_app(ann), "/chat/negotiate?negotiateVersion=1")
 
@@ -232,6 +237,7 @@ async def test_a_function_that_fails_is_a_500_without_its_text(caplog: pytest.Lo
 
     assert "hunter2" not in detail(await negotiate(make_app(who)), 500)
     assert "hunter2" in caplog.text
+    assert fields(caplog) == [("chat/negotiate", "failed")]
 
 
 async def test_a_function_has_the_time_of_a_handler_its_dependencies_included(
@@ -258,6 +264,7 @@ async def test_a_function_has_the_time_of_a_handler_its_dependencies_included(
     assert answer.headers["access-control-allow-origin"] == ORIGIN
     assert ended == ["session"]
     assert "hub 'chat' passed its time limit" in caplog.text
+    assert fields(caplog) == [("chat/negotiate", "unavailable")]
 
 
 async def test_a_function_that_returns_no_identity_is_a_500() -> None:
@@ -292,6 +299,7 @@ async def test_without_a_usable_key_there_is_no_token(
 ) -> None:
     detail(await negotiate(make_app(ann, connection_string=connection_string)), 503)
     assert KEY not in caplog.text
+    assert fields(caplog) == [("chat/negotiate", "unavailable")]
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])

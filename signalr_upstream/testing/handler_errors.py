@@ -1,4 +1,5 @@
-"""What handlers raise and nobody was to see: the caller is told a fixed text, and a test wants the traceback."""
+"""What handlers and negotiate functions raise and nobody was to see: the caller is told a fixed text, and a test wants
+the traceback."""
 
 import logging
 from types import TracebackType
@@ -10,9 +11,14 @@ from .unawaited import PACKAGE
 
 _log = logging.getLogger("signalr_upstream")
 
+NEGOTIATE = ""
+"""The connection id of who has none yet."""
+
 
 class HandlerFailedError(SignalRError):
-    """A handler, a filter or a dependency has raised what it was not to raise. Its own error is the ``__cause__``.
+    """A handler, a negotiate function, a filter or a dependency has raised what it was not to raise.
+
+    Its own error is the ``__cause__``.
 
     Attributes:
         text: what the caller sees of it; None where the caller does not wait for an answer.
@@ -55,14 +61,17 @@ class HandlerErrors(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         arguments: Any = record.args or ()
         context = next((argument for argument in arguments if isinstance(argument, Context)), None)
-        if error is not None and context is not None:
+        # A line about a call has its context, one about a negotiate only the event.
+        event = getattr(record, "event", None) if context is None else context.event
+        if error is not None and event is not None:
             error.__traceback__ = _of_user(error.__traceback__) or error.__traceback__
-            self._found.append((context.connection_id, context.event, error))
+            self._found.append((NEGOTIATE if context is None else context.connection_id, event, error))
 
     def take(self, connection_id: str | None = None, *, text: str | None = None) -> HandlerFailedError | None:
         """The first error, if there is one, of one connection or of all; errors taken with it are its notes.
 
         Args:
+            connection_id: ``NEGOTIATE`` for what a negotiate function has raised.
             text: what the caller was told.
         """
         taken = [each for each in self._found if connection_id in (None, each[0])]

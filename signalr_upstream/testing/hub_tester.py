@@ -19,10 +19,11 @@ from ..local.app import LocalService
 from ..local.clock import Clock
 from ..local.socketless.hosted_app import upstream_apps
 from ..local.socketless.in_process_client import TIMEOUT, InProcessClient, NothingCameError
+from ..local.socketless.in_process_socket import NotAdmittedError
 from ..protocol.upstream import MESSAGES
 from .chosen_hub import chosen_hub
 from .connected_client import ConnectedClient
-from .handler_errors import HandlerErrors, HandlerFailedError
+from .handler_errors import NEGOTIATE, HandlerErrors, HandlerFailedError
 from .overrides import Overrides, replaced
 from .refusal import Refusal
 from .sends import message_in
@@ -180,13 +181,21 @@ class HubTester:
             headers: of the request to negotiate, such as ``Authorization``.
 
         Raises:
-            NotAdmittedError: negotiate refuses. Otherwise as ``connect``.
+            NotAdmittedError: negotiate refuses, or cannot be asked; its ``status`` says which.
+            HandlerFailedError: the negotiate function raised something else, which is its ``__cause__``. Otherwise as
+                ``connect``.
         """
         __tracebackhide__ = True
         self._check_open()
-        client = await self.service.connect_via(
-            url or f"/{self._short_name}", headers=headers, protocol=protocol, timeout=self.timeout
-        )
+        try:
+            client = await self.service.connect_via(
+                url or f"/{self._short_name}", headers=headers, protocol=protocol, timeout=self.timeout
+            )
+        except NotAdmittedError as error:
+            failure = self.failure(NEGOTIATE, text=str(error))
+            if failure is None:
+                raise
+            raise failure from failure.__cause__
         return await self._connected(ConnectedClient(client, self), client)
 
     def _check_open(self) -> None:
@@ -280,11 +289,13 @@ class HubTester:
     def refused(self, text: str = "") -> Refusal:
         """``with hub.refused("not allowed"):`` around a call that is refused with this text, or one that has it in it.
 
-        By a ``HubError`` of the handler, ``require=``, wrong arguments, the ``connected`` handler or negotiate.
+        By a ``HubError`` of the handler, ``require=``, wrong arguments, the ``connected`` handler or negotiate, that is
+        its 400 to 499 but for 404 and 405, which are a wrong URL.
 
         Raises:
             AssertionError: it is not refused, or with another text.
-            HandlerFailedError: the handler has not refused, it has failed.
+            HandlerFailedError: the handler or the negotiate function has not refused, it has failed.
+            NotAdmittedError: there is no negotiate at this URL, or it cannot answer at the moment.
         """
         return Refusal(text, self._last_answer)
 

@@ -7,6 +7,8 @@ from typing import Self
 from ..errors import HubError, SignalRError
 from ..local.socketless.in_process_socket import NotAdmittedError
 
+_WRONG_URL = (404, 405)
+
 
 class Refusal:
     """A block whose call has to be refused; see ``HubTester.refused``.
@@ -30,7 +32,7 @@ class Refusal:
         __tracebackhide__ = True
         if error is None:
             raise AssertionError(f"nothing was refused, and {self._text!r} was expected{self._instead()}")
-        if not isinstance(error, HubError | NotAdmittedError):
+        if not (isinstance(error, HubError) or (isinstance(error, NotAdmittedError) and _is_refusal(error))):
             return False
         self.error = error
         if self._text not in str(error):
@@ -42,3 +44,10 @@ class Refusal:
             ]
             raise AssertionError("\n".join(lines)) from None
         return True
+
+
+def _is_refusal(error: NotAdmittedError) -> bool:
+    """Whether the app's negotiate has told its caller no: with 500 it has failed, with 503 it cannot answer at the
+    moment, and with 404 it was not asked at all."""
+    status = error.status or 0
+    return error.by_app and 400 <= status < 500 and status not in _WRONG_URL

@@ -1,13 +1,15 @@
 import asyncio
 import contextlib
+import time
 import traceback
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, assert_type
 
 import pytest
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 
-from signalr_upstream import Context, Depends, Hub, HubError, UpstreamApp
+from signalr_upstream import Context, Depends, Hub, HubError, Identity, UpstreamApp
 from signalr_upstream.errors import ConfigurationError
 from signalr_upstream.testing import (
     HandlerFailedError,
@@ -161,10 +163,6 @@ async def test_clients_negotiate_with_the_app() -> None:
         await ann.invoke("say", "lobby", Message("hi"))
 
         hub.sent.to_group("lobby", "said", "ann", Message("hi"))
-        with hub.refused("") as refusal:
-            await hub.connect_via("/other")
-
-    assert isinstance(refusal.error, NotAdmittedError)
 
 
 async def test_memberships_are_those_of_the_service() -> None:
@@ -254,6 +252,72 @@ async def test_a_failing_connected_handler_is_seen_by_connect() -> None:
     async with HubTester(chat_app()) as hub:
         with pytest.raises(HandlerFailedError, match="the handler of 'connected' raised KeyError: 'door'"):
             await hub.connect("broken")
+
+
+def door_app(raised: Exception) -> UpstreamApp:
+    door = Hub("door")
+
+    @door.negotiate
+    async def who() -> Identity:
+        raise raised
+
+    return UpstreamApp(door)
+
+
+@pytest.mark.parametrize(
+    ("raised", "status"),
+    [
+        (HubError("not you"), 403),
+        *((HTTPException(status, "not you"), status) for status in (400, 401, 403, 429)),
+    ],
+)
+async def test_what_negotiate_says_to_clients_is_a_refusal(raised: Exception, status: int) -> None:
+    async with HubTester(door_app(raised)) as hub:
+        with hub.refused("not you") as refusal:
+            await hub.connect_via()
+
+    assert isinstance(refusal.error, NotAdmittedError)
+    assert refusal.error.status == status
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "url"),
+    [
+        (HTTPException(500, "broken"), 500, "/door"),
+        (HTTPException(503, "later"), 503, "/door"),
+        (HTTPException(405, "not so"), 405, "/door"),
+        (HTTPException(404, "not here"), 404, "/door"),
+        (HubError("not you"), 404, "/daor"),
+    ],
+)
+async def test_a_negotiate_that_cannot_be_asked_has_not_refused(
+    raised: Exception, status: int, url: str
+) -> None:
+    async with HubTester(door_app(raised)) as hub:
+        with pytest.raises(NotAdmittedError) as caught, hub.refused():
+            await hub.connect_via(url)
+
+    assert caught.value.status == status
+
+
+async def test_what_the_service_refuses_is_no_refusal_of_the_app() -> None:
+    async with HubTester(chat_app(), clock=ManualClock(time.time() + 10 * 24 * 3600)) as hub:
+        with pytest.raises(NotAdmittedError, match=r"^401: "), hub.refused():
+            await hub.connect_via()
+
+
+async def test_a_failure_of_negotiate_is_no_refusal_and_brings_its_own_error() -> None:
+    async with HubTester(door_app(KeyError("bad"))) as hub:
+        with pytest.raises(HandlerFailedError) as caught, hub.refused():
+            await hub.connect_via()
+
+    assert str(caught.value) == (
+        "the handler of 'door/negotiate' raised KeyError: 'bad' "
+        "(the caller sees only: 500: the negotiate function failed; its log says why)"
+    )
+    assert isinstance(caught.value.__cause__, KeyError)
+    frames = traceback.extract_tb(caught.value.__cause__.__traceback__)
+    assert [frame.name for frame in frames] == ["who"]  # none of ours
 
 
 async def test_a_missing_dependency_says_so() -> None:

@@ -164,7 +164,7 @@ class InProcess:
         async with client:
             answer = await client.post(asked, headers=headers, timeout=timeout)
         if answer.status_code != 200:
-            raise not_admitted(answer.status_code, answer.content)
+            raise not_admitted(answer.status_code, answer.content, by_app=True)
         try:
             access = msgspec.json.decode(answer.content, type=_Redirection)
         except msgspec.MsgspecError:

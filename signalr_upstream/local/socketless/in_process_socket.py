@@ -15,11 +15,13 @@ class NotAdmittedError(SignalRError):
 
     Attributes:
         status: of the HTTP answer; None where the handshake was refused.
+        by_app: whether the app's negotiate has answered that, and not the service.
     """
 
-    def __init__(self, reason: str, status: int | None = None) -> None:
+    def __init__(self, reason: str, status: int | None = None, *, by_app: bool = False) -> None:
         super().__init__(reason if status is None else f"{status}: {reason}")
         self.status = status
+        self.by_app = by_app
 
 
 def http_client(app: ASGIApp) -> httpx.AsyncClient:
@@ -139,12 +141,13 @@ class Socket:
                 self._refusal += message.get("body", b"")
 
 
-def not_admitted(status: int, body: bytes) -> NotAdmittedError:
+def not_admitted(status: int, body: bytes, *, by_app: bool = False) -> NotAdmittedError:
     """What a refusal says; problem bodies of the app and of the service have a ``detail``."""
     try:
-        return NotAdmittedError(msgspec.json.decode(body, type=_Problem).detail, status)
+        reason = msgspec.json.decode(body, type=_Problem).detail
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return NotAdmittedError(body[:200].decode("utf-8", "replace"), status)
+        reason = body[:200].decode("utf-8", "replace")
+    return NotAdmittedError(reason, status, by_app=by_app)
 
 
 class _Problem(msgspec.Struct):
