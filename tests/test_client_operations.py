@@ -81,7 +81,7 @@ async def test_a_result_of_another_type_says_where_and_not_what() -> None:
 
 
 async def test_a_result_that_is_none_of_the_allowed_values_is_not_shown() -> None:
-    with pytest.raises(ResultError, match=r"fit: not one of the allowed values$"):
+    with pytest.raises(ResultError, match=r"fit: not one of the allowed values: \"no\", \"yes\"$"):
         await ask(b'{"result":"secret"}', Literal["yes", "no"])
 
 

@@ -9,16 +9,18 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from msgspec import Raw
-from msgspec.inspect import CustomType, type_info
+from msgspec.inspect import CustomType
 
+from ..annotations import parts_of
 from ..context import Context
 from ..errors import ArgumentsError, InvalidMessageError, RegistrationError
 from ..models import is_model, validate
+from ..plain_defaults import Fill, filled, filler_of
 from ..protocol.surrogates import item_with_half
 from ..reasons import safe_reason
 from .depends import Need, need_of
@@ -103,6 +105,10 @@ class Binding:
         hook = validate if self._hooked or self._rest is not None else None
         self._decode_json = msgspec.json.Decoder(shape, dec_hook=hook).decode
         self._decode_msgpack = msgspec.msgpack.Decoder(shape, dec_hook=hook).decode
+        fill = filler_of(shape)
+        if fill is not None:
+            self._decode_json = _both(self._decode_json, fill)
+            self._decode_msgpack = _both(self._decode_msgpack, fill)
         # Something stands behind what is injected, so that it cannot be given by name.
         self._injected_between = self._rest is not None or any(
             name is not None and (self._slots[position + 1 :].count(None) or name in positional_only)
@@ -184,7 +190,7 @@ class Binding:
         values = []
         for index, (value, annotation) in enumerate(zip(raw, types, strict=False)):
             try:
-                values.append(decode(value, type=annotation, dec_hook=validate))
+                values.append(filled(decode(value, type=annotation, dec_hook=validate), annotation))
             except msgspec.ValidationError as error:
                 what, _, inside = str(error).partition(" - at `$")
                 raise msgspec.ValidationError(f"{what} - at `$[{index}]{inside or '`'}") from None
@@ -268,7 +274,8 @@ class Binding:
         try:
             msgspec.json.Decoder(annotation)
             msgspec.msgpack.Decoder(annotation)
-            custom = list(_custom_types(type_info(annotation)))
+            custom = [part.cls for part in parts_of(annotation) if isinstance(part, CustomType)]
+            custom = [cls for cls in custom if cls is not object]  # which every value is
         except Exception as error:
             raise self._refuse(f"the type of `{name}` cannot be decoded: {error}") from error
         for unknown in custom:
@@ -328,9 +335,9 @@ class Binding:
             return ArgumentsError("the arguments do not fit the handler")
         index = int(found["index"])
         inside = f" (at {found['inside'].lstrip('.')})" if found["inside"] else ""
-        return ArgumentsError(
-            f"argument {index + 1}{self._name_of(index)}: {safe_reason(found['what'])}{inside}"
-        )
+        annotation = self._types[index] if index < len(self._types) else self._rest
+        reason = safe_reason(found["what"], annotation, place=found["inside"])
+        return ArgumentsError(f"argument {index + 1}{self._name_of(index)}: {reason}{inside}")
 
     def _first_failing(self, values: list[Raw], kind: type[Exception], binary: bool) -> int:
         """The first argument whose decoding by itself raises an error of this kind."""
@@ -367,23 +374,5 @@ class _Constant:
         return self.value
 
 
-def _custom_types(info: Any) -> Iterator[type]:
-    """The classes in a type that msgspec would hand to a hook we do not have."""
-    seen: set[int] = set()
-    waiting = [info]
-    while waiting:
-        current = waiting.pop()
-        if isinstance(current, CustomType):
-            if current.cls is not object:  # which every value is
-                yield current.cls
-        elif isinstance(current, tuple | list):
-            waiting.extend(current)
-        elif isinstance(current, msgspec.Struct) and id(current) not in seen:
-            seen.add(id(current))
-            waiting.extend(
-                value
-                for field, value in zip(
-                    current.__struct_fields__, msgspec.structs.astuple(current), strict=True
-                )
-                if field not in ("default", "default_factory", "cls")
-            )
+def _both(decode: Callable[[Any], Any], fill: Fill) -> Callable[[Any], Any]:
+    return lambda arguments: fill(decode(arguments))

@@ -10,6 +10,7 @@ from msgspec import Raw, Struct
 
 from ..errors import ClientInvocationError, ProtocolError, ResultError
 from ..models import validate
+from ..plain_defaults import filled
 from ..protocol.handshake import PROTOCOLS
 from ..protocol.messages import NO_RESULT, Completion
 from ..reasons import safe_reason
@@ -42,16 +43,18 @@ def result_of(answer: Answer, result_type: Any) -> Any:
             binary = not answer.body.startswith(b"{")
             raw = _completed(answer.body, binary=binary)
         decode = msgspec.msgpack.decode if binary else msgspec.json.decode
-        return decode(raw, type=result_type, dec_hook=validate)
+        return filled(decode(raw, type=result_type, dec_hook=validate), result_type)
     # ValueError: a timestamp that Python cannot hold.
     except (msgspec.MsgspecError, ValueError, RecursionError, ProtocolError) as error:
-        said = f": {_explained(str(error))}" if isinstance(error, msgspec.ValidationError) else ""
+        said = (
+            f": {_explained(str(error), result_type)}" if isinstance(error, msgspec.ValidationError) else ""
+        )
         raise ResultError(f"the client's result does not fit{said}") from None
 
 
-def _explained(text: str) -> str:
+def _explained(text: str, result_type: Any) -> str:
     what, at, place = text.partition(" - at ")
-    return safe_reason(what) + at + place
+    return safe_reason(what, result_type, place=place) + at + place
 
 
 def _completed(body: bytes, *, binary: bool) -> Raw:

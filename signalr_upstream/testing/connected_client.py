@@ -9,6 +9,7 @@ import msgspec
 from ..errors import HubError, SignalRError
 from ..local.socketless.in_process_client import InProcessClient, Received
 from ..models import validate
+from ..plain_defaults import filled
 from .handler_errors import HandlerFailedError
 
 R = TypeVar("R")
@@ -131,7 +132,7 @@ class ConnectedClient:
     def _converted(target: str, result: Any, result_type: Any) -> Any:
         __tracebackhide__ = True
         try:
-            return msgspec.convert(result, result_type, dec_hook=validate)
+            return filled(msgspec.convert(result, result_type, dec_hook=validate), result_type)
         except msgspec.ValidationError as error:
             raise AssertionError(
                 f"{target!r} has answered {result!r}, which is no {result_type!r}: {error}"

@@ -304,6 +304,11 @@ class Careful(Struct):
         raise ValueError(f"{self.name} is taken")
 
 
+class Order(Struct):
+    state: Literal["open", "closed"] = "open"
+    sizes: dict[str, Literal["s", "l"]] | list[Literal["s", "l"]] = []
+
+
 class Strict(Struct, forbid_unknown_fields=True):
     x: int = 0
 
@@ -311,8 +316,12 @@ class Strict(Struct, forbid_unknown_fields=True):
 @pytest.mark.parametrize(
     ("annotation", "value", "told"),
     [
-        (Color, SECRET, "not one of the allowed values"),
-        (Literal["a"], SECRET, "not one of the allowed values"),
+        (Color, SECRET, 'not one of the allowed values: "red", "blue"'),
+        (Literal["a", 1], SECRET, 'not one of the allowed values: 1, "a"'),
+        (Literal[tuple(range(11))], 11, "not one of the allowed values: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ..."),
+        (Order, {"state": SECRET}, 'not one of the allowed values: "closed", "open" (at state)'),
+        (list[Order], [{"sizes": [SECRET]}], 'not one of the allowed values: "l", "s" (at [0].sizes[0])'),
+        (tuple[Color, Literal["a"]], [SECRET, "a"], "not one of the allowed values (at [0])"),
         (uuid.UUID, SECRET, "invalid UUID"),
         (datetime.datetime, SECRET, "invalid RFC3339 encoded datetime"),
         (bytes, SECRET, "invalid base64 encoded string"),
