@@ -1,7 +1,8 @@
 """Duplicates across workers and containers: what ``Duplicates`` does, with the answers in Redis.
 
 A worker that begins a call takes a lease on its key and renews it while the handler runs; if the worker dies, the lease
-ends, and a duplicate that waits takes over. Where Redis cannot be reached, calls are served all the same.
+ends, and a duplicate that waits takes over. Where Redis cannot be reached, or does not answer in time, calls are served
+all the same.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from .reply import Reply
 
 try:
     from redis.exceptions import RedisError
+    from redis.exceptions import TimeoutError as RedisTimeoutError
 except ModuleNotFoundError as error:
     raise MissingExtraError(__name__, "redis", extra="redis") from error
 
@@ -31,6 +33,12 @@ LEASE: Final = 10.0
 LOOK_EVERY: Final = 0.05
 """Seconds between looks at whether the first has answered."""
 
+TIMEOUT: Final = 2.0
+"""Seconds that a call waits for Redis to answer a command: one that is well takes milliseconds."""
+
+PAUSE: Final = 5.0
+"""Seconds for which a Redis that has not answered is not asked: a call that waits takes the place of another one."""
+
 SAY_EVERY: Final = 60.0
 """Seconds between log lines about a Redis that fails."""
 
@@ -40,10 +48,12 @@ _ANSWER: Final = b"a"
 _STORE: Final = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local keep, now, size = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local function known(key) return redis.call('HGET', KEYS[3], key) or 0 end
+if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('DEL', KEYS[3]) end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', keep)
 redis.call('ZADD', KEYS[2], now + keep, KEYS[1])
+local bytes = redis.call('HINCRBY', KEYS[3], 'bytes', size - known(KEYS[1]))
 redis.call('HSET', KEYS[3], KEYS[1], size)
-local bytes = redis.call('HINCRBY', KEYS[3], 'bytes', size)
 while true do
   local oldest = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
   local count = redis.call('ZCARD', KEYS[2])
@@ -51,14 +61,18 @@ while true do
   if not over and tonumber(oldest[2]) > now then break end
   redis.call('DEL', oldest[1])
   redis.call('ZREM', KEYS[2], oldest[1])
-  bytes = redis.call('HINCRBY', KEYS[3], 'bytes', -redis.call('HGET', KEYS[3], oldest[1]))
+  bytes = redis.call('HINCRBY', KEYS[3], 'bytes', 0 - known(oldest[1]))
   redis.call('HDEL', KEYS[3], oldest[1])
 end
 redis.call('PEXPIRE', KEYS[2], 2 * keep)
 redis.call('PEXPIRE', KEYS[3], 2 * keep)
 return 1
 """
-"""Put an answer in the place of our lease, and let the oldest go: by age, by number, by bytes."""
+"""Put an answer in the place of our lease, and let the oldest go: by age, by number, by bytes.
+
+Redis may have let any of the three keys go: an answer before the list of ends does (it goes by its own clock), and with
+``maxmemory`` the list of ends or that of sizes.
+"""
 
 _IF_OURS: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call({}) end return 0"
 _RENEW: Final = _IF_OURS.format("'PEXPIRE', KEYS[1], ARGV[2]")
@@ -75,10 +89,11 @@ class RedisDuplicates:
     """Knows the calls of all processes with the same Redis and prefix.
 
     Args:
-        redis: a ``redis.asyncio.Redis``, which stays yours to close. Give it a ``socket_timeout``: calls wait for it.
+        redis: a ``redis.asyncio.Redis``, which stays yours to close.
         prefix: of every key. The braces keep all of them in one slot of a cluster.
         keep, max_entries, max_bytes: as for ``Duplicates``, of all processes together.
         lease: seconds after which a worker that says nothing counts as dead.
+        timeout: seconds for Redis to answer a command.
         clock: Unix seconds.
     """
 
@@ -91,6 +106,7 @@ class RedisDuplicates:
         max_entries: int = MAX_ENTRIES,
         max_bytes: int = MAX_BYTES,
         lease: float = LEASE,
+        timeout: float = TIMEOUT,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._redis = redis
@@ -99,8 +115,10 @@ class RedisDuplicates:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._lease = lease
+        self._timeout = timeout
         self._clock = clock
         self._say_again = 0.0
+        self._ask_again = 0.0
 
     def __repr__(self) -> str:
         return f"<RedisDuplicates {self._prefix!r}>"
@@ -179,8 +197,15 @@ class RedisDuplicates:
                 self._say(error)
 
     async def _run(self, *command: Any) -> Any:
-        # Answers are bytes, also of a client that decodes.
-        return await self._redis.execute_command(*command, NEVER_DECODE=True)
+        if self._clock() < self._ask_again:
+            raise TimeoutError
+        try:
+            async with asyncio.timeout(self._timeout):
+                # Answers are bytes, also of a client that decodes.
+                return await self._redis.execute_command(*command, NEVER_DECODE=True)
+        except (TimeoutError, RedisTimeoutError):
+            self._ask_again = self._clock() + PAUSE
+            raise
 
     def _say(self, error: Exception) -> None:
         now = self._clock()

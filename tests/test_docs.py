@@ -290,6 +290,8 @@ def test_the_guarantees_say_the_real_limits_of_duplicates() -> None:
     assert f"the last {duplicates.KEEP:g} seconds" in text
     assert f"At most {duplicates.MAX_ENTRIES:,} answers and {duplicates.MAX_BYTES >> 20} MiB" in text
     assert f"takes over after {'ten' if redis_duplicates.LEASE == 10 else ''} seconds" in text
+    assert f"does not answer a command within {redis_duplicates.TIMEOUT:g} seconds" in text
+    assert f"for the next {redis_duplicates.PAUSE:g} seconds" in text
 
 
 def test_azure_is_shown_the_default_path() -> None:

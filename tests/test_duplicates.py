@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from signalr_upstream import Context, Hub, HubError, UpstreamApp
 from signalr_upstream.duplicates import ENTRY_SIZE, Duplicates, Once, duplicate_key
 from signalr_upstream.errors import Redeliver
-from signalr_upstream.redis_duplicates import RedisClient, RedisDuplicates
+from signalr_upstream.redis_duplicates import PAUSE, RedisClient, RedisDuplicates
 from signalr_upstream.reply import NO_CONTENT, Reply, completion
 
 from .support import (
@@ -483,3 +483,100 @@ async def test_a_lease_that_cannot_be_renewed_is_no_reason_to_stop(redis: Redis)
         return completion(b"x", binary=False), True
 
     assert (await once.answer(b"a", work))[2] == b"x"
+
+
+class Frozen:
+    """A Redis that takes commands and answers none, until it thaws."""
+
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis
+        self.is_frozen = True
+        self.asked = 0
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        self.asked += 1
+        if self.is_frozen:
+            await asyncio.Event().wait()
+        return await self._redis.execute_command(*args, **options)
+
+
+async def test_a_redis_that_does_not_answer_is_waited_for_once_and_then_left_alone(
+    redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    frozen = Frozen(redis)
+    once = RedisDuplicates(frozen, timeout=0.05, clock=clock)
+
+    async with asyncio.timeout(PATIENCE):
+        assert [await ran(once, key) for key in (b"a", b"b", b"b")] == [True, True, True]
+    assert frozen.asked == 1
+    assert "Redis fails (TimeoutError)" in caplog.text
+
+    frozen.is_frozen = False
+    clock.now += PAUSE
+    await once.answer(b"c", answering(b"x"))
+    assert not await ran(once, b"c")
+
+
+async def test_a_redis_that_freezes_while_a_handler_runs_does_not_keep_its_answer_back(redis: Redis) -> None:
+    frozen = Frozen(redis)
+    frozen.is_frozen = False
+    once = RedisDuplicates(frozen, timeout=0.05)
+
+    async def work() -> tuple[Reply, bool]:
+        frozen.is_frozen = True
+        return completion(b"x", binary=False), True
+
+    async with asyncio.timeout(PATIENCE):
+        assert (await once.answer(b"a", work))[2] == b"x"
+
+
+async def test_a_server_that_never_answers_holds_up_no_call() -> None:
+    # As a stopped process or a network that swallows packets; and this client has no time-out of its own.
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    async with server, Redis(host="127.0.0.1", port=server.sockets[0].getsockname()[1]) as silent:
+        once = RedisDuplicates(silent, timeout=0.05)
+        async with asyncio.timeout(PATIENCE):
+            assert await ran(once, b"a")
+
+
+# --- what Redis has let go by itself ---
+
+
+async def bytes_counted_and_real(redis: Redis) -> tuple[int, int]:
+    sizes = {name: int(size) for name, size in (await redis.hgetall("{signalr-upstream}:sizes")).items()}
+    return sizes.pop(b"bytes"), sum(sizes.values())
+
+
+async def test_the_bytes_of_an_answer_that_is_stored_again_count_once(redis: Redis) -> None:
+    # Redis goes by its own clock, and ours stands still: the list of ends still has what is gone.
+    once = RedisDuplicates(redis, clock=Clock())
+    for size in (1000, 300, 20):
+        await redis.delete("{signalr-upstream}:61")
+        await once.answer(b"a", answering(b"x" * size))
+    await once.answer(b"b", answering(b"x"))
+
+    assert await bytes_counted_and_real(redis) == (2 * ENTRY_SIZE + 21, 2 * ENTRY_SIZE + 21)
+
+
+@pytest.mark.parametrize("evicted", ["sizes", "ends"])
+async def test_duplicates_are_known_after_redis_has_evicted_what_it_counts_with(
+    evicted: str, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    once = RedisDuplicates(redis, max_bytes=3 * ENTRY_SIZE, clock=clock)
+    for key in (b"a", b"b"):
+        await once.answer(key, answering(b"x"))
+    await redis.delete("{signalr-upstream}:" + evicted)
+
+    clock.now += 60
+    for key in (b"c", b"d"):
+        await once.answer(key, answering(b"x"))
+
+    assert [await ran(once, key) for key in (b"c", b"d")] == [False, False]
+    assert await bytes_counted_and_real(redis) == (2 * ENTRY_SIZE + 2, 2 * ENTRY_SIZE + 2)
+    assert not caplog.records
