@@ -6,6 +6,7 @@ the reverse. The signed key is the UTF-8 text of the access key, never its base6
 
 import functools
 import hmac
+from base64 import urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from threading import Lock
@@ -120,10 +121,18 @@ def encode_token(claims: Mapping[str, Any], key: str, *, key_id: str | None = No
     Raises:
         ValueError: the key counts as none.
     """
-    headers = None if key_id is None else {"kid": key_id}
-    return _jws().encode(
-        msgspec.json.encode(dict(claims)), _usable(key), algorithm=_ALGORITHM, headers=headers
-    )
+    # By hand: PyJWT needs four times as long, and a send to a connection that is new needs a token that is new.
+    header = _HEADER if key_id is None else _part({"alg": _ALGORITHM, "kid": key_id, "typ": "JWT"})
+    signed = header + b"." + _part(dict(claims))
+    signature = urlsafe_b64encode(hmac.digest(_usable(key), signed, "sha256")).rstrip(b"=")
+    return (signed + b"." + signature).decode()
+
+
+def _part(value: dict[str, Any]) -> bytes:
+    return urlsafe_b64encode(msgspec.json.encode(value)).rstrip(b"=")
+
+
+_HEADER = _part({"alg": _ALGORITHM, "typ": "JWT"})
 
 
 def decode_token(

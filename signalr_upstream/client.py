@@ -147,8 +147,9 @@ class ServiceClient:
                 router=self._router,
             )
             hub = HubClient(calls, self, kinds_of(client))
-            if len(self._hubs) < MAX_HUBS:
-                self._hubs[name, origin, client] = hub
+            if len(self._hubs) >= MAX_HUBS:
+                self._hubs.clear()
+            self._hubs[name, origin, client] = hub
         return hub
 
     async def client_access(self, hub: str, identity: Identity) -> ClientAccess:

@@ -5,6 +5,7 @@ import tracemalloc
 from typing import Any
 
 import jwt
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -156,6 +157,21 @@ def test_tokens_have_the_bytes_of_the_reference() -> None:
         "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJhdWQiOiJodHRwczovL2FiYy9hcGkvaHVicy9odWIvOnNlbmQiLCJpYXQiOjE3"
         "MDAwMDAwMDAsImV4cCI6MTcwMDAwMzYwMH0.VNf_vF_JBcVG70PDc01p6wks0YOQBuZUJiZ4UkLZCkI"
     )
+
+
+@given(
+    st.dictionaries(st.text(max_size=5), st.text(max_size=9) | st.integers(0, 2**40), max_size=4),
+    st.none() | st.from_regex(r"[-\w]{1,20}", fullmatch=True, alphabet=st.characters(codec="ascii")),
+)
+def test_tokens_are_those_that_pyjwt_makes(claims: dict[str, Any], key_id: str | None) -> None:
+    payload = msgspec.json.encode(claims)
+    headers = None if key_id is None else {"kid": key_id}
+
+    token = encode_token(claims, KEY, key_id=key_id)
+
+    assert token == jwt.PyJWS().encode(payload, KEY, algorithm="HS256", headers=headers)
+    assert jwt.PyJWS().decode_complete(token, KEY, algorithms=["HS256"])["payload"] == payload
+    assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "JWT", **(headers or {})}
 
 
 def test_a_token_of_another_implementation_is_taken() -> None:

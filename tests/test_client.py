@@ -145,6 +145,7 @@ async def test_any_number_of_hubs_can_be_sent_to(monkeypatch: pytest.MonkeyPatch
         await client.hub(f"tenant_{number}").clients.all.send("t")
 
     assert service.lines == [f"POST https://east.example/api/hubs/tenant_{n}/:send" for n in range(4)]
+    assert client.hub("tenant_3") is client.hub("tenant_3")
 
 
 # ---- refused before anything is sent ----

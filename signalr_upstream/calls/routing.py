@@ -156,9 +156,11 @@ class Routes:
             filters=(*self._filters, *found.filters) if found else (),
             errors=found.error_maps if found else ErrorMaps(),
         )
-        if handler is not None and len(self._known) < MAX_ROUTES:
+        if handler is not None:
             spelling = _spelling(scope, headers)
             if sum(len(part or "") for part in spelling) <= MAX_SPELLING:
+                if len(self._known) >= MAX_ROUTES:
+                    self._known.clear()  # or else those that came first would be fast for ever, and no others
                 self._known[spelling] = route
         return route
 

@@ -8,7 +8,7 @@ MAX_DEPTH = 64
 """Arrays and maps in each other, the envelope included: what Microsoft's reader takes, and far from Python's
 recursion limit."""
 
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_OTHERS = bytes(set(range(256)) - set(b'[]{}"'))
 _JSON_STEPS = [(byte in b"[{") - (byte in b"]}") for byte in range(256)]
 _MSGPACK_CONTAINERS = bytes([*range(0x80, 0xA0), *range(0xDC, 0xE0)])
 # Lengths of the length fields of texts, bytes and ext; and of arrays and maps.
@@ -32,7 +32,13 @@ def check_json_depth(document: bytes) -> None:
         return
     if b"\\" in document:  # only texts have any: what is left of one ends at the first quote
         document = document.replace(b"\\\\", b"").replace(b'\\"', b"")
-    brackets = b"".join(document.split(b'"')[::2]).translate(None, _NO_BRACKETS)
+    # Two quotes beside each other change nothing for what follows.
+    brackets = b"".join(document.translate(None, _OTHERS).replace(b'""', b"").split(b'"')[::2])
+    flat = brackets
+    for _ in range(MAX_DEPTH // 4):  # each takes away two levels at most
+        flat = flat.replace(b"{}", b"").replace(b"[]", b"")
+        if not flat:
+            return
     if max(accumulate(map(_JSON_STEPS.__getitem__, brackets)), default=0) > MAX_DEPTH:
         raise _too_deep()
 

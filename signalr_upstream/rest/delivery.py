@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-import anyio
 from msgspec import Struct
 
 from ..auth import MAX_CACHED_PATH, TokenCache
@@ -163,9 +162,9 @@ class Delivery:
                 except ServiceError as error:
                     outcomes[index] = error
 
-        async with anyio.create_task_group() as group:
+        async with asyncio.TaskGroup() as group:
             for _ in range(min(MAX_IN_FLIGHT, len(calls))):
-                group.start_soon(work)
+                group.create_task(work())
         return outcomes
 
     async def _observed(
