@@ -61,7 +61,8 @@ _UNEXPECTED = (
 _FAILED_CLIENT = (ClientInvocationError, "The client's method failed, or it has none of that name.")
 
 _DESCRIPTION = re.compile(r'error_description="([^"]*)"')
-_TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]*(?:\.[\w-]*)?")
+# All that can belong to a token, in one go: a pattern that looks for its dots begins anew at each `eyJ` of a long text.
+_MAYBE_TOKEN = re.compile(r"eyJ[\w.-]*")
 _MARKUP = re.compile(r"\s*<")
 
 
@@ -107,7 +108,7 @@ def _seconds(header: str) -> float | None:
 
 
 def _printable(text: str) -> str:
-    text = _TOKEN.sub("<token>", text)
+    text = _MAYBE_TOKEN.sub(lambda found: "<token>" if "." in found[0] else found[0], text)
     if len(text) > MAX_TEXT:
         text = text[:MAX_TEXT] + "…"
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

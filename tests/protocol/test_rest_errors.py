@@ -73,6 +73,11 @@ def test_a_url_that_is_too_long_is_told_as_such(status: int) -> None:
     assert "Exclude fewer" in str(error)
 
 
+def test_a_text_of_nothing_but_beginnings_of_tokens_is_read_once() -> None:
+    """A client chooses the text of its error: looked through at each `eyJ` anew, this one took hours."""
+    assert "eyJeyJ" in text_of(400, b"eyJ" * 350_000)
+
+
 def test_a_token_that_is_sent_back_is_not_shown() -> None:
     assert TOKEN not in text_of(400, f"bad token {TOKEN}".encode(), x_ms_error_code=TOKEN)
     assert "c2lnbmF0" not in text_of(401, b"", www_authenticate=f'Bearer error_description="{TOKEN}"')

@@ -24,8 +24,9 @@ _SECRET_HEADERS = frozenset(
     )
 )
 _SECRET_QUERY = frozenset(("access_token", "id", "code", "token", "key", "sig", "signature"))
-# Three parts of base64url behind an encoded `{"`: a signed token.
-_TOKEN = re.compile(r"eyJ[\w-]{6,}\.[\w-]{6,}\.[\w-]*")
+# Three parts behind an encoded `{"` are a signed token. Matched in one go: a pattern that looks for the dots begins anew
+# at each `eyJ` of a long text.
+_MAYBE_TOKEN = re.compile(r"eyJ[\w.-]*")
 # In the answer of auth/accessKey, also inside a text of JSON, and in connection strings.
 _KEY = re.compile(r"""(AccessKey\\?"?\s*[:=]\s*\\?"?)[^"\\;,\s}]+""", re.IGNORECASE)
 _SEAL = re.compile(rf"\b{SEAL_CLAIM}: [^,]*")
@@ -33,7 +34,11 @@ _SEAL = re.compile(rf"\b{SEAL_CLAIM}: [^,]*")
 
 def hide_tokens(text: str) -> str:
     """A text without what looks like a signed token, and without what is called an access key."""
-    return _KEY.sub(rf"\1{HIDDEN}", _TOKEN.sub(HIDDEN, text))
+    return _KEY.sub(rf"\1{HIDDEN}", _MAYBE_TOKEN.sub(_hide_token, text))
+
+
+def _hide_token(found: re.Match[str]) -> str:
+    return HIDDEN if found[0].count(".") > 1 else found[0]
 
 
 def hide_query(query: str) -> str:
