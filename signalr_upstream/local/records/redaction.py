@@ -24,8 +24,8 @@ _SECRET_HEADERS = frozenset(
     )
 )
 _SECRET_QUERY = frozenset(("access_token", "id", "code", "token", "key", "sig", "signature"))
-# Three parts behind an encoded `{"` are a signed token. Matched in one go: a pattern that looks for the dots begins anew
-# at each `eyJ` of a long text.
+# Three parts behind an encoded `{"` are a signed token. Matched in one go: a pattern that looks for the dots begins
+# anew at each `eyJ` of a long text.
 _MAYBE_TOKEN = re.compile(r"eyJ[\w.-]*")
 # In the answer of auth/accessKey, also inside a text of JSON, and in connection strings.
 _KEY = re.compile(r"""(AccessKey\\?"?\s*[:=]\s*\\?"?)[^"\\;,\s}]+""", re.IGNORECASE)
