@@ -284,6 +284,13 @@ def test_alert_rules_and_the_table_name_metrics_and_outcomes_that_exist(text: st
             assert outcomes.issuperset(choice.split("|"))
 
 
+def test_every_outcome_is_explained() -> None:
+    table = (ROOT / "docs" / "production.md").read_text().partition("\n| `outcome` of a call |")[2]
+    rows = table.partition("\n\n")[0].splitlines()
+
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])} == set(Outcome)
+
+
 def test_the_guarantees_say_the_real_limits_of_duplicates() -> None:
     text = " ".join((ROOT / "docs" / "guarantees.md").read_text().split())
 

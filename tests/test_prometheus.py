@@ -81,6 +81,7 @@ async def test_calls_are_counted_by_registered_names_and_outcome(app: UpstreamAp
     await invoke(app, "look", 1)
     for number in range(3):
         await post(app, call_headers(f"guess{number}"), invocation(f"guess{number}"))
+    await post(app, call_headers("connected"), b'{"type":10}')
 
     samples = await scrape(app)
 
@@ -90,11 +91,12 @@ async def test_calls_are_counted_by_registered_names_and_outcome(app: UpstreamAp
         "signalr_upstream_calls_total ok chat success": 1,
         "signalr_upstream_calls_total look chat refused": 1,
         "signalr_upstream_calls_total unknown chat no_handler": 3,
+        "signalr_upstream_calls_total unknown chat ignored": 1,
     }
     assert samples["signalr_upstream_call_duration_seconds_count ok chat"] == 1
     assert 0 < samples["signalr_upstream_call_duration_seconds_sum ok chat"] < 60
     assert samples["signalr_upstream_calls_in_flight"] == 0
-    assert samples["signalr_upstream_calls_by_key_total 0"] == 5
+    assert samples["signalr_upstream_calls_by_key_total 0"] == 6
 
 
 async def test_calls_under_way_are_seen(metrics: Prometheus) -> None:

@@ -181,7 +181,7 @@ def app(watching: Watching) -> UpstreamApp:
         ("late", "late", Outcome.TIMED_OUT, (200, "")),
         ("again", "again", Outcome.REDELIVER, (503, "Redeliver")),
         ("connected", "connected", Outcome.REFUSED, (403, "HubError")),
-        ("disconnected", UNKNOWN, Outcome.NO_HANDLER, (204, "")),
+        ("disconnected", UNKNOWN, Outcome.IGNORED, (204, "")),
         ("nobodyHandlesThis", UNKNOWN, Outcome.NO_HANDLER, (404, "NoHandlerError")),
     ],
 )

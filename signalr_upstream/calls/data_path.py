@@ -189,7 +189,7 @@ class Calls:
         if handler is None:
             self._routes.explain_missing(route)
             if call is not None:
-                call.outcome, call.status = Outcome.NO_HANDLER, NO_CONTENT[0]
+                call.outcome, call.status = Outcome.IGNORED, NO_CONTENT[0]
             await send_reply(send, NO_CONTENT)
             return
         if self._running >= self._limits.max_concurrent_calls:

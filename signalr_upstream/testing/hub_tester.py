@@ -182,8 +182,7 @@ class HubTester:
 
         Raises:
             NotAdmittedError: negotiate refuses, or cannot be asked; its ``status`` says which.
-            HandlerFailedError: the negotiate function raised something else, which is its ``__cause__``. Otherwise as
-                ``connect``.
+            HandlerFailedError: it raised something else, which is the ``__cause__``. Otherwise as ``connect``.
         """
         __tracebackhide__ = True
         self._check_open()
