@@ -64,7 +64,8 @@ class Context(Generic[C]):
         event: ``"connected"``, ``"disconnected"`` or the invocation's target, as the service sent it.
         after_work: what ``after`` was given.
         invocation_id: None if the caller does not wait for an answer (``send()`` in the JavaScript client).
-        error: why the connection ended; only for ``disconnected``, and None for a normal end.
+        error: what the service has ended the connection for, only for ``disconnected``. None where the client has left,
+            its network broke, or the app has closed it.
         is_answered: whether the service has its answer, or gets it now; so in work of ``after``.
         begun: when it began, as ``time.perf_counter`` says.
         outcome, error_type: what became of it, and the name of the exception it ended with; see ``telemetry``.

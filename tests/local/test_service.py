@@ -227,6 +227,25 @@ async def test_a_protocol_error_closes_the_socket_and_the_app_learns_of_it(
     assert "not a hub message" in chat.events[-1][1]
 
 
+async def test_the_app_is_told_no_error_where_the_network_broke_or_it_closed_the_connection_itself(
+    service: LocalService, chat: Chat
+) -> None:
+    # As Microsoft's emulator: its exchanges close_abrupt_terminate and rest_close_reason.
+    dropped = await service.connect("chat", user_id="ann")
+    service.faults.drop(dropped.connection_id)
+    await dropped.closed()
+    closed = await service.connect("chat", user_id="bob")
+    await chat.app.hub(chat.app.hubs[0]).connections.close(closed.connection_id, reason="bye")
+
+    assert await closed.closed() == "bye"
+    assert chat.events == [
+        ("connected", "ann"),
+        ("disconnected", None),
+        ("connected", "bob"),
+        ("disconnected", None),
+    ]
+
+
 async def test_the_end_of_the_service_sends_clients_away_and_tells_the_app(chat: Chat) -> None:
     async with running(chat) as service:
         client = await connect(service)
