@@ -314,11 +314,11 @@ class Unsealer:
 
 def _raw_claims(claims_header: str) -> Claims:
     """Read the service's list: a value goes on to the next ``, name: `` or to the end, so it may hold commas."""
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, list[str]] = {}
     _, *parts = _RAW_NAME.split(claims_header)
     for name, value in zip(parts[::2], parts[1::2], strict=True):
-        found[name] = (*found.get(name, ()), value)
-    return Claims(found)
+        found.setdefault(name, []).append(value)
+    return Claims({name: tuple(values) for name, values in found.items()})
 
 
 def _derive(key: str) -> bytes:
