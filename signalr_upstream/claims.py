@@ -24,7 +24,7 @@ from .auth import encode_token
 from .connection_string import Endpoint, counts_as_none, unusable_keys_reason
 from .errors import IdentityError, NoKeysError
 from .protocol.handshake import encode_redirection
-from .protocol.rest import check_name
+from .protocol.rest import check_name, no_text
 
 #: The claim that carries the seal.
 SEAL_CLAIM = "su"
@@ -89,9 +89,12 @@ class Identity:
     diagnostic: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.user_id, str) or not self.user_id:
+        given: object = self.user_id
+        if given is None or given == "":
             raise IdentityError("the user id is empty: a client without a user is Identity.anonymous()")
-        if _CONTROL.search(self.user_id):
+        if not isinstance(given, str):
+            raise IdentityError(f"the user id {no_text(given)}")
+        if _CONTROL.search(given):
             raise IdentityError("the user id has control characters")
         if not 0 < self.lifetime <= MAX_LIFETIME:  # so NaN is refused too
             raise IdentityError(f"the lifetime is not between 0 and {MAX_LIFETIME} seconds")

@@ -142,7 +142,8 @@ def test_a_token_that_the_service_would_not_take_names_its_longest_claim() -> No
     [
         ("", "the user id is empty"),
         (None, "the user id is empty"),
-        (5, "the user id is empty"),
+        (0, r"the user id has to be text, not int: write str\(\.\.\.\)$"),
+        (b"ann", "the user id has to be text, not bytes$"),
         ("a\r\nb", "the user id has control characters"),
         ("a\0", "the user id has control characters"),
         ("a\ud800", "the user id has control characters"),

@@ -1,6 +1,7 @@
 """The output client: what it refuses, whom it asks, what it makes of answers."""
 
 import gc
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -169,8 +170,46 @@ async def test_names_that_would_become_another_path_are_never_sent(name: str) ->
     assert service.requests == []
 
 
-@pytest.mark.parametrize("names", [{"hub": "1chat"}, {"application": "a-b"}])
-def test_bad_hub_and_application_names_are_refused_at_once(names: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (5, "int: write str(...)"),
+        (0, "int: write str(...)"),
+        (uuid.UUID(int=5), "UUID: write str(...)"),
+        (None, "None"),
+        (["ann"], "list"),
+    ],
+)
+async def test_names_have_to_be_text(name: Any, told: str) -> None:
+    service = Service()
+    hub = hub_of(service)
+
+    for kind, call in (
+        ("user", hub.clients.user(name).send("t")),
+        ("group", hub.clients.group(name).send("t")),
+        ("connection", hub.clients.connection(name).send("t")),
+        ("connection", hub.groups.add("g", connection_id=name)),
+        ("target", hub.clients.all.send(name)),
+    ):
+        with pytest.raises(InvalidNameError) as caught:
+            await call
+        assert str(caught.value) == f"invalid {kind} name: it has to be text, not {told}"
+
+    with pytest.raises(InvalidNameError, match="invalid excluded name: it has to be text, not int"):
+        await hub.clients.all_except([5]).send("t")  # type: ignore[list-item]  # what is refused
+    assert service.requests == []
+
+
+async def test_what_is_wrong_with_a_text_of_ones_own_is_its_own() -> None:
+    class Odd(str):
+        __hash__ = None  # type: ignore[assignment]  # what no text does
+
+    with pytest.raises(TypeError, match="unhashable"):
+        await hub_of(Service()).clients.user(Odd("ann")).send("t")
+
+
+@pytest.mark.parametrize("names", [{"hub": "1chat"}, {"hub": 5}, {"application": "a-b"}])
+def test_bad_hub_and_application_names_are_refused_at_once(names: dict[str, Any]) -> None:
     with pytest.raises(InvalidNameError):
         ServiceClient(EAST, application=names.get("application", "")).hub(names.get("hub", "chat"))
 

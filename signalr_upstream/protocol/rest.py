@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
+from uuid import UUID
 
 from msgspec import Struct
 
@@ -222,10 +223,12 @@ def check_name(kind: str, value: str) -> None:
         InvalidNameError: the text says what is allowed.
     """
     if kind in {"hub", "application"}:
+        check_text(kind, value)
         if not _HUB_NAME.fullmatch(value):
             raise InvalidNameError(kind, f"it must have {_HUB_RULE}")
         return
     if not value:
+        check_text(kind, value)
         raise InvalidNameError(kind, "it is empty")
     if value in {".", ".."}:
         # As a path segment it is removed on the way: "/users/../:send" arrives as a send to everybody.
@@ -237,6 +240,22 @@ def check_name(kind: str, value: str) -> None:
         raise InvalidNameError(kind, "it is only white space")
     if kind == "group" and "\n" in value:
         raise InvalidNameError(kind, "it holds a line break")
+
+
+def check_text(kind: str, value: object) -> None:
+    """Refuse what is no text, such as the number of a user.
+
+    Raises:
+        InvalidNameError: the text says what it is, and never shows it.
+    """
+    if not isinstance(value, str):
+        raise InvalidNameError(kind, f"it {no_text(value)}")
+
+
+def no_text(value: object) -> str:
+    """What is wrong with a name that is no text, and what to do."""
+    cure = ": write str(...)" if isinstance(value, int | UUID) else ""
+    return f"has to be text, not {'None' if value is None else type(value).__name__}{cure}"
 
 
 def escape(kind: str, value: str) -> str:

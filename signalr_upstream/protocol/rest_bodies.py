@@ -15,7 +15,7 @@ from msgspec import Raw, Struct
 from ..errors import InvalidNameError
 from .handshake import PROTOCOLS
 from .messages import HubMessage, Invocation, StreamItem
-from .rest import JSON_TYPE
+from .rest import JSON_TYPE, check_text
 
 BINARY_TYPE: Final = "application/octet-stream"
 
@@ -52,7 +52,12 @@ class BodyEncoder:
             InvalidNameError: the target is empty or white space.
             Exception: an argument that cannot be encoded; whatever msgspec or ``enc_hook`` raises.
         """
-        if not target or target.isspace():
+        try:
+            is_empty = not target or target.isspace()
+        except AttributeError:
+            is_empty = True
+        if is_empty:
+            check_text("target", target)
             raise InvalidNameError("target", "it is empty")
         if self._protocols is None:
             return self._encode_json({"target": target, "arguments": arguments})

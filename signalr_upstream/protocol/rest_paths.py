@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, Self
 
-from .rest import API_VERSION, Operation, check_name, escape
+from .rest import API_VERSION, Operation, check_name, check_text, escape
 
 MAX_RESOURCES: Final = 4096
 """Resources that are remembered, of all hubs together; the busy ones stay."""
@@ -70,9 +70,15 @@ class HubPaths:
         Raises:
             InvalidNameError: a name that the service does not take.
         """
-        if not parameters and (not names or len(names[0]) <= MAX_REMEMBERED) and len(names) < 2:
-            return _remembered(self, operation, names)
-        return self.make(operation, names, parameters)
+        try:
+            if not parameters and (not names or len(names[0]) <= MAX_REMEMBERED) and len(names) < 2:
+                return _remembered(self, operation, names)
+            return self.make(operation, names, parameters)
+        except TypeError:  # looked for only now: that costs nothing where all is well
+            kinds, _ = self._split_path(operation)
+            for kind, value in (*zip(kinds, names, strict=True), *parameters):
+                check_text(kind, value)
+            raise
 
     def make(
         self, operation: Operation, names: tuple[str, ...], parameters: Sequence[tuple[str, str]] = ()
