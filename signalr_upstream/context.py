@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, NoReturn, TypeVar, overload
 
 import anyio.from_thread
 import msgspec
@@ -195,7 +195,10 @@ class Context(Generic[C]):
 
         Raises:
             HubError: the worker does such work for as many calls as it takes (1,000). The handler may catch it.
+            TypeError: it is no function, but what calling one has given.
         """
+        if not callable(function):
+            _refuse_called(function)
         if not self.is_answered:
             self._service.check_room()
         if isinstance(self.after_work, list):
@@ -373,6 +376,13 @@ def role(*names: str) -> "Predicate":
 
     has_role.__name__ = f"role({', '.join(map(repr, names))})"
     return has_role
+
+
+def _refuse_called(given: object) -> NoReturn:
+    if isinstance(given, Coroutine):
+        given.close()  # said here; no warning besides
+    name = getattr(given, "__name__", "function")
+    raise TypeError(f"give the function and its arguments, without calling it: ctx.after({name}, ...)")
 
 
 async def _awaited(awaitable: Awaitable[T]) -> T:

@@ -4,6 +4,7 @@ Python itself notices, when it throws such a coroutine away, and says so with a 
 filtered. Here it is told instead, with the place of the call.
 """
 
+import gc
 import linecache
 import os
 import sys
@@ -18,6 +19,9 @@ PACKAGE = f"{Path(__file__).parent.parent}{os.sep}"
 
 DEPTH: Final = 6
 """Frames that are remembered of where a coroutine was made: the methods of typed clients are some calls deep."""
+
+YOUNG: Final = 1
+"""Generation of what a test has made, to the garbage collector: a millisecond; all that there is takes fifty."""
 
 # CPython and PyPy call this function of the module `warnings` when a coroutine that was never awaited goes. It is there
 # to be replaced by libraries that know better; it sees also what warning filters hide.
@@ -48,7 +52,8 @@ class Unawaited:
         sys.set_coroutine_origin_tracking_depth(max(self._depth, DEPTH))
 
     def stop(self) -> None:
-        """End."""
+        """End. What is in a circle and was not thrown away yet is found, too: a later test would be blamed for it."""
+        gc.collect(YOUNG)
         sys.set_coroutine_origin_tracking_depth(self._depth)
         self._at_work.remove(self)
         if not self._at_work:

@@ -5,11 +5,11 @@ import functools
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
-from signalr_upstream import Context, Hub, HubError, UpstreamApp
+from signalr_upstream import Context, Depends, Hub, HubError, UpstreamApp
 from signalr_upstream.calls import after
 from signalr_upstream.calls.data_path import TIMED_OUT
 from signalr_upstream.errors import Redeliver
@@ -126,6 +126,24 @@ async def test_work_knows_the_app_of_its_call() -> None:
     assert len(service.requests) == 1
 
 
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_function_that_was_called_already_is_refused_at_once(
+    is_async: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    notes = Notes()
+
+    async def go(ctx: Context) -> None:
+        given: Any = notes.later("x") if is_async else None
+        ctx.after(given)  # what is to be found
+
+    assert (await invoke(serve(go), "go"))["error"] == MASKED
+
+    name = "later" if is_async else "function"
+    told = f"give the function and its arguments, without calling it: ctx.after({name}, ...)"
+    assert told in caplog.text
+    assert "ctx.after(given)  # what is to be found" in caplog.text
+
+
 async def test_one_worker_works_behind_so_many_answers_and_no_more(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -230,6 +248,29 @@ async def test_work_is_done_behind_an_error_but_not_for_a_call_that_comes_again(
     await app.drain()
 
     assert notes.lines == ["work"] * runs
+
+
+@pytest.mark.parametrize("order", ["tea", "what cannot be saved"])
+async def test_what_a_dependency_leaves_behind_its_commit_is_done_only_if_that_worked(order: str) -> None:
+    notes = Notes()
+
+    async def saved(ctx: Context) -> AsyncIterator[list[str]]:
+        orders: list[str] = []
+        yield orders
+        if orders != ["tea"]:
+            raise HubError("not saved")
+        ctx.after(notes.later, "mail")
+
+    async def go(ctx: Context, orders: Annotated[list[str], Depends(saved)], order: str) -> None:
+        orders.append(order)
+        ctx.after(notes.later, "handler")
+
+    app = serve(go)
+    answer = await invoke(app, "go", order)
+    await app.drain()
+
+    assert notes.lines == (["handler", "mail"] if order == "tea" else ["handler"])
+    assert answer.get("error") == (None if order == "tea" else "not saved")
 
 
 async def test_work_is_done_when_the_time_limit_has_passed_and_when_nobody_waits() -> None:

@@ -1,10 +1,12 @@
 import asyncio
+import gc
 import logging
 import sys
 import warnings
 
 import pytest
 
+from signalr_upstream import Hub, UpstreamApp
 from signalr_upstream.testing import HandlerFailedError, HubTester
 
 from .chat import chat_app
@@ -55,6 +57,23 @@ async def test_the_innermost_tester_is_told() -> None:
         with pytest.raises(AssertionError, match="in forget\n"):
             async with HubTester(chat_app()) as inner:
                 await inner.invoke("forget")
+
+
+async def test_what_is_left_in_a_circle_belongs_to_the_test_that_made_it() -> None:
+    hub = Hub("chat")
+
+    @hub.on("forget")
+    async def forget() -> None:
+        circle: list[object] = [nothing()]
+        circle.append(circle)
+
+    gc.disable()  # Python might find it in time
+    try:
+        with pytest.raises(AssertionError, match=r"in forget\n    circle: list"):
+            async with HubTester(UpstreamApp(hub)) as tester:
+                await tester.invoke("forget")
+    finally:
+        gc.enable()
 
 
 async def nothing() -> None:
