@@ -217,6 +217,7 @@ class UpstreamApp(Starlette):
         self.router.default = self._unmatched
         for hub in hubs:
             hub.attach(self)
+            hub.warn_of_near_misses()
         UpstreamApp._instances.add(self)
 
     def __repr__(self) -> str:

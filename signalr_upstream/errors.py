@@ -95,6 +95,7 @@ class InvalidNameError(SignalRError, ValueError):
 
     Attributes:
         kind: what the name is for ("hub", "group", ...).
+        reason: what is wrong with it.
     """
 
     status_code = 400
@@ -102,6 +103,7 @@ class InvalidNameError(SignalRError, ValueError):
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(f"invalid {kind} name: {reason}")
         self.kind = kind
+        self.reason = reason
 
 
 class IdentityError(SignalRError, ValueError):

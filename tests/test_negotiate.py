@@ -47,6 +47,10 @@ async def who_wants_argument(request: Request, name: str) -> Identity:
     return Identity(name)
 
 
+async def who_wants_a_name(name: str) -> Identity:
+    return Identity(name)
+
+
 async def who_by_position(request: Request, /) -> Identity:
     return Identity("ann")
 
@@ -194,9 +198,24 @@ async def test_dependencies_of_negotiate_end_and_can_be_replaced() -> None:
     assert happened == ["ann", "closed", "bob"]
 
 
-@pytest.mark.parametrize("event", [who_wants_argument, who_by_position])
+async def test_an_only_parameter_without_annotation_is_the_request() -> None:
+    def who(asked, greeting="hello"):  # type: ignore[no-untyped-def]  # as people write it
+        return Identity(asked.query_params["name"])
+
+    def lone(asked):  # type: ignore[no-untyped-def]  # as people write it
+        return Identity(asked.query_params["name"])
+
+    assert token_of(await negotiate(make_app(lone), "/chat/negotiate?name=ann"))["asrs.s.uid"] == "ann"
+    with pytest.raises(RegistrationError, match=r"`asked` of .* can never be filled"):
+        Hub("chat").negotiate(who)
+
+
+@pytest.mark.parametrize("event", [who_wants_argument, who_wants_a_name, who_by_position])
 def test_a_function_that_can_never_be_called_is_refused(event: Any) -> None:
-    with pytest.raises(RegistrationError, match=r"negotiate of hub 'chat'.*`(name|request)`"):
+    place = rf"`(name|request)` of {event.__name__} \({__file__}:\d+\)"
+    with pytest.raises(
+        RegistrationError, match=rf"negotiate of hub 'chat': {place}.*(`request: Request`|no `/`)"
+    ):
         Hub("chat").negotiate(event)
 
 

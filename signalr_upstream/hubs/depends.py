@@ -86,7 +86,7 @@ def misfit(annotation: Any, client: Any) -> str | None:
 
 
 def read_negotiator(function: Callable[..., Any], *, where: str) -> Dependency:
-    """A negotiate function, which is asked as dependencies are. Its only parameter is the Request, annotated or not.
+    """A negotiate function, which is asked as dependencies are. An only parameter without annotation is the Request.
 
     Raises:
         RegistrationError: a parameter that can never be filled.
@@ -146,7 +146,7 @@ class _Reader:
         return Request if issubclass(origin, Request) or origin is HTTPConnection else None
 
     def dependency(self, function: Any, *, lone: type[Request] | None = None) -> Dependency:
-        """``lone`` is what an only parameter is filled with that says nothing else."""
+        """``lone`` is what an only parameter is filled with that says nothing."""
         if not callable(function) or function.__hash__ is None:
             raise self._refuse(f"Depends takes a function, not {function!r}")
         if function in self._reading:
@@ -155,8 +155,9 @@ class _Reader:
         parameters, hints = self._signature(function)
         needs: dict[str, Need] = {}
         for parameter in parameters:
-            need = self.need(parameter, hints.get(parameter.name))
-            if need is None and len(parameters) == 1:
+            annotation = hints.get(parameter.name, Any)
+            need = self.need(parameter, annotation)
+            if need is None and len(parameters) == 1 and annotation is Any:
                 need = lone
             if need is not None:
                 if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
@@ -169,7 +170,7 @@ class _Reader:
             ):
                 continue
             else:
-                reason = "can never be filled: a dependency takes Context, Request and other dependencies"
+                reason = f"can never be filled: {self._takes()}"
             raise self._refuse(f"`{parameter.name}` of {shown(function)} {reason}")
         self._reading.pop()
         body = _body_of(function)
@@ -181,6 +182,11 @@ class _Reader:
             is_generator=inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body),
             is_simple=is_function and not any(isinstance(need, Dependency) for need in needs.values()),
         )
+
+    def _takes(self) -> str:
+        if self._has_context:
+            return "a dependency takes Context, Request and other dependencies"
+        return "negotiate takes `request: Request`, which has the query and headers, and Annotated[T, Depends(...)]"
 
     def _signature(self, function: Any) -> tuple[list[inspect.Parameter], dict[str, Any]]:
         try:

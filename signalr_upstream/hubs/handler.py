@@ -21,6 +21,7 @@ class Handler:
         cancel_on_disconnect: it is cancelled when its caller hangs up.
         is_plain: it wants nothing but its arguments.
         kinds: what ``ctx.clients`` gives it.
+        meant: the connection event that its event nearly is; None if it is one, or says ``category=``.
 
     Raises:
         RegistrationError: it could never be called, or not as its options say.
@@ -36,6 +37,7 @@ class Handler:
         timeout: float | None,
         cancel_on_disconnect: bool,
         client: type | None,
+        meant: str | None = None,
     ) -> None:
         self.function = function
         self.category = category
@@ -45,6 +47,7 @@ class Handler:
         self.cancel_on_disconnect = cancel_on_disconnect
         self.binding = Binding(function, takes_arguments=category == MESSAGES, client=client)
         self.kinds = kinds_of(client)
+        self.meant = meant
         if cancel_on_disconnect and not self.binding.is_async:
             raise RegistrationError(
                 f"{shown(function)}: cancel_on_disconnect= needs an async handler; a thread cannot be stopped"

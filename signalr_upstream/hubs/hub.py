@@ -4,6 +4,7 @@ A hub holds no key, client or loop, so one hub may be in several apps. What is s
 through the app that is current in this context, else the only app the hub is in, else the environment's settings.
 """
 
+import logging
 import os
 import typing
 import weakref
@@ -16,16 +17,19 @@ from ..client import HubClient, ServiceClient
 from ..connection_string import DEFAULT_SETTING
 from ..context import Predicate
 from ..endpoints import Endpoints
-from ..errors import ConfigurationError, RegistrationError
+from ..errors import ConfigurationError, InvalidNameError, RegistrationError
 from ..protocol.rest import check_name
-from ..protocol.upstream import MESSAGES
+from ..protocol.upstream import CONNECTIONS, MESSAGES
 from ..rest.memberships import Connections, Groups, Users
 from ..rest.targets import C, Clients, Target
 from ..rest.typed_clients import kinds_of
 from .depends import Dependency, read_negotiator
 from .handler import Handler
-from .places import shown
+from .near_misses import meant_by
+from .places import place_of_making, shown
 from .registering import ErrorMap, ErrorMaps, Filter, check_filter, check_options, marked_methods
+
+logger = logging.getLogger("signalr_upstream")
 
 Negotiator = Callable[..., Awaitable[Identity] | Identity]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -84,8 +88,11 @@ class Hub(Generic[C]):
         trust_raw_claims: bool = False,
     ) -> None:
         kinds_of(client)
-        self.is_family = name.endswith("*")
-        check_name("hub", name[:-1] if self.is_family else name)
+        self.is_family = isinstance(name, str) and name.endswith("*")
+        try:
+            check_name("hub", name[:-1] if self.is_family else name)
+        except InvalidNameError as error:
+            raise InvalidNameError("hub", f"{name!r} ({place_of_making(self)}): {error.reason}") from None
         self.name = name
         self.connection = connection
         self.trust_raw_claims = trust_raw_claims
@@ -138,7 +145,9 @@ class Hub(Generic[C]):
             RegistrationError: (hub, category, event) has a handler already, or the signature cannot be served, or
                 ``require`` is no plain function.
         """
+        is_said = category is not None
         category = check_options(self.name, event, category, require=require, timeout=timeout)
+        meant = None if is_said else meant_by(event)
 
         def register(function: F) -> F:
             handler = Handler(
@@ -149,6 +158,7 @@ class Hub(Generic[C]):
                 timeout=timeout,
                 cancel_on_disconnect=cancel_on_disconnect,
                 client=self.client,
+                meant=meant,
             )
             self._add(handler)
             return function
@@ -251,6 +261,18 @@ class Hub(Generic[C]):
         if found is None and category.lower() == MESSAGES:
             found = next((handler for prefix, handler in self._catch_alls if event.startswith(prefix)), None)
         return found
+
+    def warn_of_near_misses(self) -> None:
+        """Say in the log which handlers look as if they were meant for a connection event, which none handles."""
+        for handler in self.handlers:
+            if handler.meant is not None and self.lookup(CONNECTIONS, handler.meant) is None:
+                logger.warning(
+                    "hub %r: %s: `%s` is a message's target here; the connection events are `connected` and "
+                    '`disconnected`. Where a target is meant, say category="messages".',
+                    self.name,
+                    shown(handler.function),
+                    handler.event,
+                )
 
     # --- sending ---
 

@@ -67,10 +67,17 @@ async def test_catch_alls_serve_no_connection_events() -> None:
     detail(await post(app, call_headers("x", category="connections"), invocation("x")), 404)
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a/b", "*", "tenant/*", "a*b", "..", "1chat"])
-def test_names_the_service_does_not_take_are_refused(name: str) -> None:
-    with pytest.raises(InvalidNameError):
-        Hub(name)
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "*", "tenant/*", "a*b", "..", "1chat", 5])
+def test_names_the_service_does_not_take_are_refused_with_name_and_place(name: Any) -> None:
+    class Derived(Hub):
+        def __init__(self, name: str) -> None:
+            super().__init__(name)
+
+    for kind in (Hub, Derived):
+        with pytest.raises(InvalidNameError) as caught:
+            kind(name)
+        line = caught.traceback[0].lineno + 1
+        assert str(caught.value).startswith(f"invalid hub name: {name!r} ({__file__}:{line}): it ")
 
 
 def test_a_hub_has_one_negotiate_function() -> None:
