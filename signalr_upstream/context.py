@@ -252,7 +252,7 @@ class Context(Generic[C]):
     def _hub_client(self) -> HubClient:
         return self._service.hub_client(self.hub, self._endpoint)
 
-    def check_caller_is_free(self) -> None:
+    def _check_caller_is_free(self) -> None:
         """Raise RuntimeError if the caller's answer to an invocation could never come."""
         waits = not self.is_answered and self.event.lower() != DISCONNECTED
         if waits and not self._service.parallel_invocations:
@@ -328,7 +328,7 @@ class CallerClients(Clients[C]):
 
     def connection(self, connection_id: str) -> Any:
         """One connection."""
-        guard = self._context.check_caller_is_free if connection_id == self.connection_id else None
+        guard = self._context._check_caller_is_free if connection_id == self.connection_id else None
         return self._kinds.connection(self._calls, connection_id, before_invoke=guard)
 
     @property

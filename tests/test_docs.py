@@ -19,6 +19,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from signalr_upstream import (
+    Context,
     ServiceClient,
     UpstreamApp,
     app,
@@ -49,6 +50,8 @@ from signalr_upstream.rest import delivery, health, repeating, turns
 from signalr_upstream.telemetry import Outcome
 from signalr_upstream.testing import StartHubTester
 from signalr_upstream.transports import connection_pool
+
+from .support import invoke, serve
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
@@ -236,6 +239,20 @@ def test_json_that_is_shown_is_json_and_settings_can_be_read(text: str, tmp_path
 
     if "UpstreamSettings" in json.loads(text):
         assert read_settings(file)
+
+
+@pytest.mark.anyio
+async def test_the_guide_to_hubs_lists_all_that_a_context_has() -> None:
+    async def go(ctx: Context) -> list[str]:
+        return [name for name in dir(ctx) if not name.startswith("_")]
+
+    has = (await invoke(serve(go), "go"))["result"]
+    guide = (ROOT / "docs" / "hubs.md").read_text()
+    table = guide.partition("## What `ctx` has\n")[2].partition("\n## ")[0]
+    first_cells = re.findall(r"^\|(.*?) \| ", table, re.MULTILINE)
+    listed = re.findall(r"`ctx\.(\w+)", "".join(first_cells))
+
+    assert sorted(listed) == sorted(has)
 
 
 def test_every_option_of_the_local_service_is_in_its_guide() -> None:
