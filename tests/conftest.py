@@ -1,9 +1,10 @@
 """What every test shares: one event loop implementation, and repeated calls that do not wait."""
 
-from collections.abc import Iterator
+import asyncio
 
 import pytest
-import stamina
+
+from signalr_upstream.rest import repeating
 
 from .canary_watch import (
     no_answer_span_or_metric_holds_a_secret,
@@ -24,6 +25,6 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
-def repeated_calls_do_not_wait() -> Iterator[None]:
-    with stamina.set_testing(True, attempts=100, cap=True):
-        yield
+def repeated_calls_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleep = asyncio.sleep
+    monkeypatch.setattr(repeating, "sleep", lambda seconds: sleep(0))

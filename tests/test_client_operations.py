@@ -1,5 +1,6 @@
 """What the output client asks and is answered, beyond plain sends: results, streams, commands, pages, tokens."""
 
+import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,6 +22,7 @@ from signalr_upstream.errors import (
     ThrottledError,
     UnavailableError,
 )
+from signalr_upstream.rest import repeating
 from signalr_upstream.rest.paging import GroupConnection
 from signalr_upstream.transports.transport import Answer
 
@@ -498,6 +500,16 @@ async def test_a_wait_longer_than_the_call_may_take_is_not_waited_for() -> None:
     assert caught.value.retry_after == 29
 
 
+async def test_an_outage_writes_no_line_for_an_attempt(caplog: pytest.LogCaptureFixture) -> None:
+    service = Service(lambda method, url: ConnectError("no connection"))
+
+    with caplog.at_level(logging.DEBUG), pytest.raises(ConnectError):
+        await hub_of(service).clients.all.send("t")
+
+    assert len(service.requests) == 4
+    assert not [record for record in caplog.records if record.name != "asyncio"]
+
+
 async def test_the_first_attempt_takes_no_longer_than_the_whole_call_may() -> None:
     service = Service()
 
@@ -507,18 +519,15 @@ async def test_the_first_attempt_takes_no_longer_than_the_whole_call_may() -> No
 
 
 async def test_retry_after_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    import stamina
-
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
 
-    monkeypatch.setattr("asyncio.sleep", sleep)
+    monkeypatch.setattr(repeating, "sleep", sleep)
     told = [Answer(429, [(b"retry-after", after)], b"") for after in (b"3", b"Thu, 01 Jan 2026 00:00:00 GMT")]
     service = Service(lambda method, url: told.pop(0) if told else 202)
-    with stamina.set_testing(False):
-        await hub_of(service).clients.all.send("t")
+    await hub_of(service).clients.all.send("t")
 
     assert 3.0 <= waits[0] <= 3.2
     assert 0.4 <= waits[1] <= 0.6

@@ -2,10 +2,14 @@
 
 A send that the service may have got is not sent again unless the caller says that twice does no harm. Whatever else
 fails for a reason that passes is.
+
+Nothing is logged: metrics count attempts, and what the last one fails with is raised. In an outage a line for each
+would bury all else.
 """
 
 import asyncio
 import random
+from asyncio import sleep
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -50,24 +54,17 @@ async def repeat(
     Raises:
         ServiceError: what the last attempt failed with.
     """
-    import stamina  # noqa: PLC0415 - only where something has failed
-
     loop = asyncio.get_running_loop()
-    made = 0
-
-    async def call() -> T:
-        nonlocal made
-        made += 1
-        if made == 1:
-            raise first
-        return await attempt(deadline - loop.time())
-
-    def wait(error: Exception) -> bool | float:
-        if not isinstance(error, ServiceError) or not may_repeat(error, idempotent=idempotent):
-            return False
+    error = first
+    for made in range(1, ATTEMPTS):
         usual = min(FIRST_WAIT * 2 ** (made - 1), LONGEST_WAIT)
         pause = usual if error.retry_after is None else error.retry_after
         pause += random.uniform(0, JITTER)  # noqa: S311 - spread, not secret
-        return pause if pause < deadline - loop.time() else False
-
-    return await stamina.AsyncRetryingCaller(attempts=ATTEMPTS, timeout=None)(wait, call)
+        if not may_repeat(error, idempotent=idempotent) or pause >= deadline - loop.time():
+            break
+        await sleep(pause)
+        try:
+            return await attempt(deadline - loop.time())
+        except ServiceError as failed:
+            error = failed
+    raise error
