@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from .calls.line_limits import LineLimits
 from .calls.time_limit import TimeLimitPassed
 from .claims import Identity
 from .errors import (
@@ -58,6 +59,7 @@ class Negotiate:
         self._overrides = overrides
         self._observers = observers
         self._threads = Threads()
+        self._lines = LineLimits()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -105,19 +107,25 @@ class Negotiate:
         except InvalidNameError as error:
             return _problem(404, str(error))
         except (NoKeysError, ConnectionStringError) as error:
-            logger.error("negotiate answered 503: %s", error, extra=_fields(hub, 503))
+            self._log(hub, 503, error, logging.ERROR, "negotiate answered 503: %s", error)
             return _problem(503, str(error))
         except ServiceError as error:
-            logger.error("negotiate answered 503: %s", error, extra=_fields(hub, 503))
+            self._log(hub, 503, error, logging.ERROR, "negotiate answered 503: %s", error)
             return _problem(503, "no token can be made at the moment; try again")
-        except TimeLimitPassed:
+        except TimeLimitPassed as error:
             text = "negotiate answered 503: the function of hub %r passed its time limit"
-            logger.warning(text, hub.name, extra=_fields(hub, 503))
+            self._log(hub, 503, error, logging.WARNING, text, hub.name)
             return _problem(503, "negotiate took too long on the server; try again")
-        except Exception:
-            logger.exception("the negotiate function of hub %r failed", hub.name, extra=_fields(hub, 500))
+        except Exception as error:
+            self._log(hub, 500, error, logging.ERROR, "the negotiate function of hub %r failed", hub.name)
             return _problem(500, "the negotiate function failed; its log says why")
         return Response(access.encode(), media_type="application/json")
+
+    def _log(self, hub: Hub, status: int, error: Exception, level: int, text: str, *args: object) -> None:
+        """Say why there is no token: a few times a minute, since anybody can ask for one. A crash has its traceback."""
+        crash = error if status == 500 else None
+        fields = {"event": f"{hub.name}/negotiate", "outcome": _OUTCOMES[status]}  # see LOG_FIELDS
+        self._lines.log(logger, (hub.name, type(error)), level, text, *args, error=crash, extra=fields)
 
     async def _identity(self, negotiator: Dependency, request: Request) -> Identity:
         injection = Injection(
@@ -166,11 +174,6 @@ def negotiate_routes(
     # With a slash at the end, too: Litestar adds one to the paths of apps that it mounts.
     paths = ("/{hub}/negotiate", "/{hub}/negotiate/", "/{hub}" + _DOUBLED)
     return [Route(path, endpoint) for path in paths]
-
-
-def _fields(hub: Hub, status: int) -> dict[str, str]:
-    """What a log line about a negotiate gets as ``extra``; see ``LOG_FIELDS``."""
-    return {"event": f"{hub.name}/negotiate", "outcome": _OUTCOMES[status]}
 
 
 def _problem(status: int, detail: str, **headers: str) -> Response:

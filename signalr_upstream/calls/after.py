@@ -12,6 +12,7 @@ from ..context import Context
 from ..errors import HubError
 from ..hubs.threads import Threads
 from .cancelled import ends_this_task
+from .line_limits import LineLimits
 
 logger = logging.getLogger("signalr_upstream")
 
@@ -27,6 +28,7 @@ class AfterWork:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._threads = Threads()
+        self._lines = LineLimits()
 
     def begin(self, context: Context) -> None:
         """Start what a call has left. Its answer has been sent."""
@@ -70,7 +72,9 @@ class AfterWork:
             except (Exception, asyncio.CancelledError) as error:
                 if isinstance(error, asyncio.CancelledError) and ends_this_task():
                     raise  # a shutdown does not wait any longer
-                logger.exception("work behind the answer of %r failed", context)
+                kind = (getattr(function, "__qualname__", ""), type(error))
+                text = "work behind the answer of %r failed"
+                self._lines.log(logger, kind, logging.ERROR, text, context, error=error)
 
     async def _one(self, function: Any, args: tuple[Any, ...]) -> None:
         if inspect.iscoroutinefunction(function):

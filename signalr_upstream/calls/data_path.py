@@ -55,8 +55,7 @@ from ..streams import MASKED, encodable, text_for_client
 from ..telemetry import UNKNOWN, Call, Observed, Observer, Outcome
 from .after import AfterWork
 from .call_body import BodyReader, decode_invocation, join_repeated
-from .call_log import TOLD, log_end, note
-from .line_limits import LineLimits
+from .call_log import TOLD, CallLog
 from .refusals import Refusals
 from .routing import Route, Routes
 from .running import CallerGone, Runner
@@ -110,7 +109,7 @@ class Calls:
         self.slow_after = slow_after
         self._duplicates = duplicates
         self._running = 0
-        self._lines = LineLimits()
+        self._log = CallLog()
         self._refusals = Refusals(routes, with_code=code is not None)
         threads = Threads(left_behind=self._thread_left, ended_late=self._thread_ended)
         self._runner = Runner(
@@ -232,7 +231,7 @@ class Calls:
                 self._after.begin(context)
         is_slow = time.perf_counter() - begun >= self.slow_after and context.outcome not in TOLD
         if is_slow or logger.isEnabledFor(logging.DEBUG):
-            log_end(context, reply[0], is_slow=is_slow)
+            self._log.end(context, handler, reply[0], is_slow=is_slow)
 
     async def _once(
         self,
@@ -349,7 +348,7 @@ class Calls:
         try:
             await context.connections.close(context.connection_id, reason=reason)
         except Exception as error:  # whatever it is: the refusal is answered
-            logger.error("a refused connection could not be closed and is still there: %s", error)
+            self._log.not_closed(error)
         return problem(403, "the connected handler refused this connection")
 
     def _thread_left(self) -> None:
@@ -362,27 +361,26 @@ class Calls:
 
     def _said_of(self, error: Exception, route: Route, context: Context) -> str | Reply:
         """What the caller is told of an error, which is logged if nobody else would hear of it; or the whole answer."""
+        note = functools.partial(self._log.note, context, route.handler)
         if isinstance(error, CallerGone):
-            note(context, Outcome.CALLER_GONE, logging.INFO, "%r was cancelled, since its caller has gone")
+            note(Outcome.CALLER_GONE, logging.INFO, "%r was cancelled, since its caller has gone")
             context.after_work = ()
             return NO_CONTENT
         if isinstance(error, TimeLimitPassed):
-            note(context, Outcome.TIMED_OUT, logging.WARNING, "%r passed its time limit")
+            note(Outcome.TIMED_OUT, logging.WARNING, "%r passed its time limit")
             return TIMED_OUT
         error = route.errors.map(error)
         context.error_type = type(error).__name__
         if isinstance(error, Redeliver):
-            note(context, Outcome.REDELIVER, logging.WARNING, "%r asks to be delivered again")
+            note(Outcome.REDELIVER, logging.WARNING, "%r asks to be delivered again")
             context.after_work = ()  # it is left again then
             detail = "the handler asks for this call to be delivered again"
             return problem(error.status_code, detail, (b"retry-after", b"1"))
         if isinstance(error, HubError):
             context.outcome = Outcome.REFUSED
             if context.invocation_id is None:
-                # Clients can cause this at any rate.
-                level, more = self._lines.line(Outcome.REFUSED, time.perf_counter())
-                text = "%r was refused, and its caller does not wait for an answer: %r%s"
-                note(context, Outcome.REFUSED, level, text, str(error), more)
+                text = "%r was refused, and its caller does not wait for an answer: %r"
+                note(Outcome.REFUSED, logging.WARNING, text, str(error))
             return text_for_client(error)
-        note(context, Outcome.FAILED, logging.ERROR, "%r failed", error=error)
+        note(Outcome.FAILED, logging.ERROR, "%r failed", error=error)
         return encodable(f"{type(error).__name__}: {error}") if self._debug else MASKED

@@ -1,7 +1,11 @@
-"""So many log lines a minute of a kind of refusal: what anybody can cause, at any rate, must fill no disk."""
+"""So many log lines a minute of a kind: what anybody can cause, and what an outage does to every call, must fill no
+disk and bury nothing else.
+"""
 
 import logging
-from typing import Final
+import time
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, ClassVar, Final
 
 from msgspec import Struct
 
@@ -21,26 +25,50 @@ class _Kind(Struct):
 
 
 class LineLimits:
-    """Decides which lines are warnings, and counts the others, by kinds of which there are few."""
+    """Decides which lines are written at their own level, and counts the others, by kinds of which there are few.
 
-    def __init__(self) -> None:
-        self._kinds: dict[str, _Kind] = {}
+    Args:
+        clock: seconds of a steady clock.
 
-    def line(self, kind: str, now: float) -> tuple[int, str]:
-        """The level of one more line of this kind, and what stands at its end: how many were withheld before it.
+    Attributes:
+        listeners: how many hear every line, as the test kit does; while there is one, none is withheld.
+    """
 
-        Args:
-            now: seconds of a steady clock.
-        """
+    listeners: ClassVar[int] = 0
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._kinds: dict[Hashable, _Kind] = {}
+
+    def line(self, kind: Hashable, level: int = logging.WARNING) -> tuple[int, str]:
+        """The level of one more line of this kind, and what stands at its end: how many were withheld before it."""
+        now = self._clock()
         known = self._kinds.get(kind)
         if known is None:
             known = self._kinds[kind] = _Kind(now)
         if now - known.begun >= PERIOD:
             known.begun, known.lines = now, 0
-        if known.lines >= LINES:
+        if known.lines >= LINES and not self.listeners:
             known.withheld += 1
             return logging.DEBUG, ""
         known.lines += 1
         withheld, known.withheld = known.withheld, 0
-        more = f" ({withheld:,} more were refused so since the last line)" if withheld else ""
-        return logging.WARNING, more
+        return level, f" ({withheld:,} more like it since the last line)" if withheld else ""
+
+    def log(
+        self,
+        logger: logging.Logger,
+        kind: Hashable,
+        level: int,
+        text: str,
+        *args: object,
+        error: BaseException | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write one more line of this kind, as far as the limit lets it.
+
+        Args:
+            error: whose traceback it brings.
+        """
+        level, more = self.line(kind, level)
+        logger.log(level, f"{text}%s", *args, more, exc_info=error, extra=extra)

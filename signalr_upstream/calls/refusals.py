@@ -48,7 +48,7 @@ class Refusals:
             f"the signature is missing or wrong: is this the access key of the service{code}?",
         )
         self._said: set[str] = set()
-        self._lines = LineLimits()  # by reason, else outcome
+        self._lines = LineLimits(clock)  # by reason, else outcome
 
     def answer(self, error: SignalRError, scope: Scope, begun: float) -> Reply:
         """Log a refusal, and give its answer.
@@ -67,18 +67,18 @@ class Refusals:
         return problem(status, str(error))
 
     def _log(self, error: SignalRError, scope: Scope, begun: float) -> None:
-        now = self._clock()
+        seconds = self._clock() - begun
         outcome, reason = outcome_of(error), reason_of(error)
         if isinstance(error, ConfigurationError):
             if (text := str(error)) not in self._said:
                 self._said.add(text)
-                fields = self._fields(scope, outcome, reason, now - begun)
+                fields = self._fields(scope, outcome, reason, seconds)
                 logger.error("upstream calls are answered %d: %s", error.status_code, text, extra=fields)
             return
-        level, more = self._lines.line(reason or outcome, now)
+        level, more = self._lines.line(reason or outcome)
         if not logger.isEnabledFor(level):
             return
-        fields = self._fields(scope, outcome, reason, now - begun)
+        fields = self._fields(scope, outcome, reason, seconds)
         whose = f" of connection '{fields['connection']}'" if fields["connection"] else ""
         details = f": {error.details}" if isinstance(error, UpstreamError) and error.details else ""
         parts = (fields["event"], whose, error.status_code, error, details, more)

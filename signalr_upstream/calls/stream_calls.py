@@ -18,6 +18,7 @@ from ..hubs.handler import Handler
 from ..rest.targets import ConnectionTarget
 from ..streams import ClientStream
 from .after import AfterWork
+from .line_limits import LineLimits
 
 logger = logging.getLogger("signalr_upstream")
 
@@ -43,6 +44,7 @@ class StreamCalls:
 
     def __init__(self, after: AfterWork, *, is_on: bool) -> None:
         self._after = after
+        self._lines = LineLimits()
         self._is_on = is_on
         self._ends_with: str | None = None  # what cancelled streams tell their client
         self._connections: dict[asyncio.Task[None], str] = {}  # whose stream a task feeds
@@ -103,7 +105,8 @@ class StreamCalls:
         try:
             await stream.complete(error)
         except Exception as failure:
-            logger.error("the stream of %r could not be ended, and its client waits: %s", context, failure)
+            text = "the stream of %r could not be ended, and its client waits: %s"
+            self._lines.log(logger, "not ended", logging.ERROR, text, context, failure)
         if context.after_work:
             self._after.begin(context)
 

@@ -5,6 +5,7 @@ import logging
 from types import TracebackType
 from typing import Any
 
+from ..calls.line_limits import LineLimits
 from ..context import Context
 from ..errors import SignalRError
 from .unawaited import PACKAGE
@@ -49,12 +50,14 @@ class HandlerErrors(logging.Handler):
         """Begin."""
         self._was_disabled, _log.disabled = _log.disabled, False  # logging.config does that to loggers
         _log.addHandler(self)
+        LineLimits.listeners += 1
         self.are_heard = True
 
     def stop(self) -> None:
         """End."""
         self.are_heard = False
         _log.removeHandler(self)
+        LineLimits.listeners -= 1
         _log.disabled = self._was_disabled
 
     def emit(self, record: logging.LogRecord) -> None:

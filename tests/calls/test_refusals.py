@@ -181,7 +181,7 @@ def test_a_flood_of_refused_calls_writes_few_lines_and_then_how_many_there_were(
     refuse(refusals, SignatureError("no valid signature"), clock, 2)
 
     assert len(lines()) == LINES + 2
-    assert lines()[-2]["text"].endswith("no valid signature (1,014 more were refused so since the last line)")
+    assert lines()[-2]["text"].endswith("no valid signature (1,014 more like it since the last line)")
     assert lines()[-1]["text"].endswith("no valid signature")
 
 
