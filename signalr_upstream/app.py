@@ -94,7 +94,7 @@ class UpstreamApp(Starlette):
 
     Attributes:
         dependency_overrides: dependencies that are replaced, and by what; for tests.
-        filters: as given.
+        filters, telemetry: as given.
         services: what its hubs send through, and whom they take calls from.
         upstream_path: where upstream calls come to, behind any prefix; with ``code=``, which is a secret.
 
@@ -158,6 +158,7 @@ class UpstreamApp(Starlette):
         self.upstream_path = self._pattern.template + query
         self.hubs = hubs
         self.filters = tuple(filters)
+        self.telemetry = tuple(telemetry)
         self.insecure = insecure
         self.draining = False
         self._after = AfterWork()

@@ -6,8 +6,8 @@
     app = UpstreamApp(chat, telemetry=[metrics], routes=[metrics.route()])
 
 Every worker of ``signalr-upstream run --workers`` counts for itself. With ``PROMETHEUS_MULTIPROC_DIR`` each of them
-answers for all, as prometheus_client does it; the connections and ages that are looked at only when they are asked for
-are missing then.
+answers for all, as prometheus_client does it; the connections, which are looked at only when they are asked for, are
+missing then.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from .errors import MissingExtraError
-from .telemetry import REFUSED_BODIES, Call, Negotiation, Observer, RestRequest
+from .telemetry import METRICS_FOLDER, REFUSED_BODIES, Call, Negotiation, Observer, RestRequest
 
 try:
     from prometheus_client import (
@@ -42,11 +42,11 @@ class Prometheus(Observer):
 
     Args:
         registry: where the metrics are registered; one registry takes one ``Prometheus``.
-        clock: seconds of a steady clock.
+        clock: seconds since 1970.
     """
 
     def __init__(
-        self, registry: CollectorRegistry = REGISTRY, *, clock: Callable[[], float] = time.monotonic
+        self, registry: CollectorRegistry = REGISTRY, *, clock: Callable[[], float] = time.time
     ) -> None:
         super().__init__()
         self._registry = registry
@@ -92,6 +92,8 @@ class Prometheus(Observer):
             "signalr_upstream_negotiations", "Answered negotiates.", ["hub", "outcome"], registry=registry
         )
         self._rest_metrics()
+        if METRICS_FOLDER not in os.environ:  # what is only looked at is not shared: it would be 0 for ever
+            self._connections()
 
     def _rest_metrics(self) -> None:
         registry = self._registry
@@ -113,6 +115,16 @@ class Prometheus(Observer):
             ["operation"],
             registry=registry,
         )
+        self._fetched = Gauge(
+            "signalr_upstream_key_fetched_timestamp_seconds",
+            "When a temporary key, or the JWKS of Entra ID, was fetched, in seconds since 1970.",
+            ["key"],
+            registry=registry,
+            multiprocess_mode="livemin",  # the oldest of the workers that live
+        )
+
+    def _connections(self) -> None:
+        registry = self._registry
         pool = Gauge(
             "signalr_upstream_rest_connections", "Connections to the REST API.", ["state"], registry=registry
         )
@@ -124,12 +136,6 @@ class Prometheus(Observer):
             registry=registry,
         )
         waiting.set_function(lambda: self.pool_use().waiting)
-        self._ages = Gauge(
-            "signalr_upstream_key_age_seconds",
-            "Since a temporary key, or the JWKS of Entra ID, was fetched.",
-            ["key"],
-            registry=registry,
-        )
 
     @contextlib.contextmanager
     def call(self, call: Call) -> Iterator[None]:
@@ -162,8 +168,16 @@ class Prometheus(Observer):
 
     def fetched(self, what: str) -> None:
         """See ``Observer.fetched``."""
-        at = self._clock()
-        self._ages.labels(what).set_function(lambda: self._clock() - at)
+        self._fetched.labels(what).set(self._clock())
+
+    def warning_for_workers(self) -> str:
+        """See ``Observer.warning_for_workers``."""
+        if METRICS_FOLDER in os.environ:
+            return ""
+        return (
+            "metrics for Prometheus are those of the one worker that happens to answer: let "
+            f"{METRICS_FOLDER} name a folder, where they share what they count"
+        )
 
     def route(self, path: str = "/metrics") -> Route:
         """A route with all metrics of the registry. Whoever reaches it reads them: do not let everybody."""
@@ -171,7 +185,7 @@ class Prometheus(Observer):
 
     def _expose(self, request: Request) -> Response:
         registry = self._registry
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        if METRICS_FOLDER in os.environ:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library has it so
         return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})

@@ -36,6 +36,9 @@ LOG_FIELDS: Final = ("event", "connection", "duration", "outcome", "reason")
 """What a log line about a call says besides its text. ``duration`` is in seconds; ``reason`` is there for a call that
 was not believed, and says why (see ``reason_of``), and ``connection`` is empty then."""
 
+METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable with which prometheus_client is told where the processes of a program share what they count."""
+
 MAX_FIELD: Final = 256
 """Characters of a field; clients choose the length of an event."""
 
@@ -224,6 +227,10 @@ class Observer:
 
     def fetched(self, what: str) -> None:
         """Something that ages was fetched: ``temporary_key``, or the ``jwks`` of Entra ID."""
+
+    def warning_for_workers(self) -> str:
+        """What is wrong where several processes each have such an observer; "" for nothing."""
+        return ""
 
     def watch(self, pool: Pooled) -> None:
         """Count these connections for as long as they live."""

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from signalr_upstream import Context, Hub, Identity, ServiceClient, UpstreamApp
 from signalr_upstream.prometheus import Prometheus
-from signalr_upstream.telemetry import PoolUse
+from signalr_upstream.telemetry import Observer, PoolUse
 
 from .support import CONNECTION_STRING, OTHER_KEY, RestService, call_headers, invocation, invoke, post
 
@@ -140,7 +140,7 @@ async def test_rest_calls_are_counted_by_operation_and_status(metrics: Prometheu
     assert samples["signalr_upstream_rest_request_duration_seconds_count send_to_group"] == 2
 
 
-async def test_connections_negotiates_and_ages_are_there() -> None:
+async def test_connections_negotiates_and_keys_are_there() -> None:
     clock = Clock()
     metrics = Prometheus(CollectorRegistry(), clock=clock)
     app = UpstreamApp(
@@ -151,8 +151,9 @@ async def test_connections_negotiates_and_ages_are_there() -> None:
     )
     pool = Pool()
     metrics.watch(pool)
-    metrics.fetched("jwks")
     clock.now = 90
+    metrics.fetched("jwks")
+    clock.now = 180
     await post(app, {}, path="/chat/negotiate")
 
     samples = await scrape(app)
@@ -161,7 +162,7 @@ async def test_connections_negotiates_and_ages_are_there() -> None:
     assert samples["signalr_upstream_rest_connections idle"] == 2
     assert samples["signalr_upstream_rest_waiting"] == 1
     assert samples["signalr_upstream_negotiations_total chat success"] == 1
-    assert samples["signalr_upstream_key_age_seconds jwks"] == 90
+    assert samples["signalr_upstream_key_fetched_timestamp_seconds jwks"] == 90
 
 
 async def test_no_route_is_there_unless_it_is_mounted() -> None:
@@ -188,3 +189,28 @@ async def test_workers_that_share_a_folder_answer_for_all(shared_folder: Path) -
     app = UpstreamApp(hub_with_negotiate(), connection_string=CONNECTION_STRING, routes=[metrics.route()])
 
     assert (await scrape(app))["of_another_worker_total"] == 7
+
+
+async def test_what_workers_cannot_share_is_left_out(shared_folder: Path) -> None:
+    registry = CollectorRegistry()
+    Prometheus(registry)
+
+    names = {family.name for family in registry.collect()}
+
+    assert "signalr_upstream_key_fetched_timestamp_seconds" in names
+    assert not [
+        name
+        for name in names
+        if name.startswith(("signalr_upstream_rest_conn", "signalr_upstream_rest_wait"))
+    ]
+
+
+async def test_workers_that_share_nothing_are_told_so(
+    tmp_path: Path, metrics: Prometheus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    assert "PROMETHEUS_MULTIPROC_DIR" in metrics.warning_for_workers()
+
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    assert metrics.warning_for_workers() == ""
+    assert Observer().warning_for_workers() == ""

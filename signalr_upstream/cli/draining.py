@@ -70,7 +70,8 @@ class DrainingServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second
             self._heads.close_slow(self.server_state.connections, now=time.monotonic())
-            if self._parent is not None and os.getppid() != self._parent:
+            if self._parent is not None and os.getppid() != self._parent and not self.should_exit:
+                _logger.error("the process that has started this worker is gone: ending")
                 self.should_exit = True
         return await super().on_tick(counter)
 

@@ -11,14 +11,17 @@ from ..telemetry import LOG_FIELDS
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message and, for an error, its traceback. About a call also its
-    event, connection, duration (seconds) and outcome, and why it was not believed."""
+    """One JSON object a line: time, level, logger, process (its number), message and, for an error, its traceback.
+
+    About a call also its event, connection, duration (seconds) and outcome, and why it was not believed.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
+            "process": record.process,
             "message": record.getMessage(),
         }
         line |= {name: getattr(record, name) for name in LOG_FIELDS if hasattr(record, name)}

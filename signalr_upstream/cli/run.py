@@ -56,10 +56,12 @@ def run(app: str, workers: int, **settings: object) -> None:
     APP is an UpstreamApp, or any ASGI app that one is mounted in. Nothing is served, and no port is
     opened, when there is no access key to check upstream calls with.
     """
-    from .serving import Serving, check_app, load_app, serve  # noqa: PLC0415 - see the package
+    from .metrics_folder import prepare_metrics_folder  # noqa: PLC0415 - see the package
+    from .serving import Serving, check_app, load_app, serve  # noqa: PLC0415
 
     serving = Serving(app=app, **settings)  # type: ignore[arg-type] # click has checked the types
     try:
+        prepare_metrics_folder()
         application = load_app(serving)
         check_app(application, serving.host)
     except SignalRError as exc:

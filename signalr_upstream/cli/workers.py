@@ -12,7 +12,9 @@ from types import FrameType
 
 from uvicorn.config import STARTUP_FAILURE
 
+from ..app import UpstreamApp
 from .logs import log_config
+from .metrics_folder import count_no_more
 from .serving import Serving, serve
 
 _logger = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class Workers:
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT. Returns the exit status: 0 after an orderly end."""
         logging.config.dictConfig(log_config(self._serving.log_format, self._serving.log_level))
+        self._warn()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         try:
@@ -51,6 +54,11 @@ class Workers:
             status = self._watch(listener)
         self._end()
         return status
+
+    def _warn(self) -> None:
+        observers = [observer for app in UpstreamApp.instances() for observer in app.telemetry]
+        for text in sorted({observer.warning_for_workers() for observer in observers} - {""}):
+            _logger.warning("with %d workers %s", self._count, text)
 
     def _listen(self) -> socket.socket:
         host = self._serving.host.strip("[]")
@@ -77,7 +85,7 @@ class Workers:
                     # Another try would end the same way.
                     _logger.error("a worker could not start: ending")
                     return STARTUP_FAILURE
-                _logger.error("worker %d ended with status %d: replacing it", process.pid, process.exitcode)
+                _report_end(process, process.exitcode)
                 time.sleep(max(0.0, self._restarted + RESTART_PAUSE - time.monotonic()))
                 self._restarted = time.monotonic()
                 self._processes[index] = self._start(listener)
@@ -92,6 +100,17 @@ class Workers:
             if process.exitcode is None:
                 _logger.error("worker %d does not end: killing it", process.pid)
                 process.kill()
+
+
+def _report_end(process: SpawnProcess, status: int) -> None:
+    """Say how a worker has ended, in the log and to those who count."""
+    assert process.pid is not None  # noqa: S101 - it has been started
+    how = f"ended with status {status}"
+    if status < 0:
+        hint = ", by the system if it was short of memory" if -status == signal.SIGKILL else ""
+        how = f"was ended by signal {-status} ({signal.strsignal(-status)}{hint})"
+    _logger.error("worker %d %s: replacing it", process.pid, how)
+    count_no_more(process.pid)
 
 
 def _work(serving: Serving, listener: socket.socket, parent: int) -> None:

@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import sys
 
 import pytest
@@ -20,6 +21,7 @@ def test_a_line_is_one_json_object() -> None:
         "time": "",
         "level": "warning",
         "logger": "my.logger",
+        "process": os.getpid(),
         "message": "two\nlines for Zoë",
     }
 

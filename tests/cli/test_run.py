@@ -105,7 +105,8 @@ def test_an_upstream_app_is_served_with_health_routes(start: Start, port: int, c
     assert command.wait() == 0
     # Log lines are JSON, and a call that succeeds has none.
     lines = [json.loads(line) for line in command.output.splitlines() if line.startswith("{")]
-    assert {"time", "level", "logger", "message"} == set(lines[0])
+    assert {"time", "level", "logger", "process", "message"} == set(lines[0])
+    assert {line["process"] for line in lines} == {command.process.pid}
     assert "slow" not in [line["message"] for line in lines]
 
 
@@ -372,7 +373,11 @@ def test_a_worker_that_dies_is_replaced_and_all_end_together(
 
     os.kill(first, signal.SIGKILL)
 
-    assert f"worker {first} ended with status -9" in command.read_until("replacing")
+    told = json.loads(command.read_until("replacing"))
+    assert (told["level"], told["process"]) == ("error", command.process.pid)
+    assert told["message"] == (
+        f"worker {first} was ended by signal 9 (Killed, by the system if it was short of memory): replacing it"
+    )
     replacement = worker_id(command.read_until("Started server process"))
     command.read_until("startup complete")
     assert call_slow(client, 0).status_code == 200
@@ -393,6 +398,81 @@ def test_workers_end_when_their_parent_is_gone(start: Start, port: int) -> None:
     command.read_until("Finished server process")
     command.read_until("Finished server process")
     assert not is_open(port)
+    assert command.output.count("the process that has started this worker is gone: ending") == 2
+
+
+def test_a_worker_that_ends_by_itself_is_replaced(start: Start, folder: Path, port: int) -> None:
+    (folder / "ends.py").write_text("import os\nfrom app import app, chat\nchat.on('end')(os._exit)\n")
+    command = start("run", "ends", "--port", str(port), "--workers", "2", "--drain-delay", "0")
+    ids = {worker_id(command.read_until("Started server process")) for _ in range(2)}
+    command.read_until("startup complete")
+
+    with (
+        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+        pytest.raises(httpx.RemoteProtocolError),
+    ):
+        call_slow(client, 7, target="end")
+
+    told = json.loads(command.read_until("replacing"))["message"]
+    assert told in {f"worker {number} ended with status 7: replacing it" for number in ids}
+    command.send(signal.SIGTERM)
+    assert command.wait() == 0
+
+
+METERED = """
+from signalr_upstream import UpstreamApp
+from signalr_upstream.prometheus import Prometheus
+
+from app import chat
+
+metrics = Prometheus()
+app = UpstreamApp(chat, telemetry=[metrics], routes=[metrics.route()])
+"""
+
+
+def test_what_a_dead_worker_had_under_way_is_not_under_way_in_the_metrics(
+    start: Start, folder: Path, port: int, client: httpx.Client, pool: ThreadPoolExecutor
+) -> None:
+    (folder / "metered.py").write_text(METERED)
+    shared = folder / "new" / "metrics"
+    arguments = ["run", "metered", "--port", str(port), "--workers", "2", "--drain-delay", "0"]
+    command = start(*arguments, PROMETHEUS_MULTIPROC_DIR=str(shared))
+    first = [worker_id(command.read_until("Started server process")) for _ in range(2)]
+    command.read_until("startup complete")
+    assert call_slow(client, 0).status_code == 200
+    command.read_until("slow begins")
+    other = httpx.Client(base_url=client.base_url, timeout=PATIENCE)
+    running = pool.submit(call_slow, other, 3600.0)
+    command.read_until("slow begins")
+    assert "signalr_upstream_calls_in_flight 1.0" in client.get("/metrics").text
+
+    for number in first:
+        os.kill(number, signal.SIGKILL)
+    for _ in range(2):
+        command.read_until("startup complete")
+
+    assert isinstance(running.exception(), httpx.RemoteProtocolError)
+    other.close()
+    metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    assert "signalr_upstream_calls_in_flight 0.0" in metrics
+    assert 'signalr_upstream_calls_total{handler="slow",hub="chat",outcome="success"} 1.0' in metrics
+    assert "pid=" not in metrics
+    command.send(signal.SIGTERM)
+    assert command.wait() == 0
+    assert "metrics for Prometheus" not in command.output
+
+
+def test_workers_that_do_not_share_their_metrics_are_warned_of(start: Start, folder: Path, port: int) -> None:
+    (folder / "metered.py").write_text(METERED)
+    command = start("run", "metered", "--port", str(port), "--workers", "2", "--drain-delay", "0")
+
+    told = json.loads(command.read_until("PROMETHEUS_MULTIPROC_DIR"))
+
+    assert told["level"] == "warning"
+    assert told["message"].startswith("with 2 workers metrics for Prometheus are those of the one worker")
+    command.read_until("startup complete")
+    command.send(signal.SIGTERM)
+    assert command.wait() == 0
 
 
 def test_a_worker_that_hangs_is_killed_at_the_end(start: Start, port: int) -> None:
