@@ -1,19 +1,33 @@
 """What stands within an annotation, as msgspec understands it."""
 
+import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec.inspect import type_info
 
+MAX_KEPT: Final = 256
+"""Annotations that are remembered: those of a large model take a millisecond each, for every handler that has one."""
 
-def parts_of(annotation: Any) -> Iterator[msgspec.Struct]:
+
+def parts_of(annotation: Any) -> tuple[msgspec.Struct, ...]:
     """Every type and field in an annotation, itself included, each once, as ``msgspec.inspect`` describes them.
 
     Raises:
         TypeError: msgspec cannot decode such a type.
     """
-    yield from parts_within(type_info(annotation))
+    try:
+        return _remembered(annotation)
+    except TypeError:  # what it is annotated with has no hash
+        return _found(annotation)
+
+
+def _found(annotation: Any) -> tuple[msgspec.Struct, ...]:
+    return tuple(parts_within(type_info(annotation)))
+
+
+_remembered = functools.lru_cache(MAX_KEPT)(_found)
 
 
 def parts_within(info: msgspec.Struct) -> Iterator[msgspec.Struct]:
