@@ -40,7 +40,8 @@ class ServiceClient:
     Args:
         connection_string: one, or several for several endpoints or keys; None for what the environment says
             (``AzureSignalRConnectionString`` and its relatives). Or a function that gives one or several: it is
-            asked again every 60 seconds, in a thread, and after the service has refused our token.
+            asked again every 60 seconds, in a thread, and after the service has refused our token. While it has not
+            given a usable one yet, calls fail, and it is asked again every second that there is one.
         credential: proves who we are to endpoints without an access key: any object with ``get_token(scope)``, plain
             or async, as those of azure-identity.
         router: which of several endpoints a client or a call goes to.
@@ -58,7 +59,8 @@ class ServiceClient:
         api_version: of the REST API.
 
     Raises:
-        ConnectionStringError: a connection string that cannot be used. (A missing one fails the first call.)
+        ConnectionStringError: a connection string that cannot be used. (A missing one, and a function that gives none,
+            fail the first call.)
         InvalidNameError: the application's name.
         ValueError: ``protocols``.
     """

@@ -169,6 +169,15 @@ def parse_connection_string(text: str, *, credential: Any = None) -> Endpoint:
     )
 
 
+def parse_endpoint_url(text: str) -> str:
+    """The ``url`` of an `Endpoint` that is at this address, however it is spelled.
+
+    Raises:
+        ConnectionStringError: it is no absolute URL of http or https.
+    """
+    return _parse_url(text.strip(), "endpoint").origin
+
+
 def load_endpoints(
     setting: str | Sequence[str] | None = None,
     *,
@@ -199,11 +208,15 @@ def load_endpoints(
     return _merge(parse_connection_string(text, credential=credential) for text in settings if text.strip())
 
 
-def unusable_keys_reason(endpoints: Sequence[Endpoint]) -> str:
-    """Say why none of ``endpoints`` has a key, and what to do. Never shows a key."""
+def unusable_keys_reason(endpoints: Sequence[Endpoint], *, name: str = DEFAULT_SETTING) -> str:
+    """Say why none of ``endpoints`` has a key, and what to do. Never shows a key.
+
+    Args:
+        name: of the setting that was looked for.
+    """
     if not endpoints:
         return (
-            f"No connection string is configured: set {DEFAULT_SETTING}. Without Azure: `signalr-upstream dev` runs an "
+            f"No connection string is configured: set {name}. Without Azure: `signalr-upstream dev` runs an "
             "app with a service of its own, `signalr-upstream local` the service alone."
         )
     reasons = "; ".join(f"the AccessKey of {e.url} {e.key_problem or 'is missing'}" for e in endpoints)

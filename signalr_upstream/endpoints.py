@@ -1,7 +1,8 @@
 """Which SignalR service: the configured endpoints, whose key an upstream call was signed with, and how keys change.
 
 A connection string may be given as a function. It is asked again from time to time, so that keys can be rotated
-while the program runs; what it said last counts until it says something else.
+while the program runs; what it said last counts until it says something else, and that for each endpoint. Before it has
+said anything, nothing is served and nothing is sent.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from .connection_string import (
     load_endpoints,
     unusable_keys_reason,
 )
-from .errors import ConfigurationError, NoKeysError, SignatureError
+from .errors import ConfigurationError, ConnectionStringError, NoKeysError, SignatureError
 
 MAX_PROVEN: Final = 4096
 """Connections whose signature is recognised: about 2 MiB, and the busy ones stay."""
@@ -33,7 +34,7 @@ ASK_EVERY: Final = 60.0
 """Seconds after which a function that gives connection strings is asked again."""
 
 ASK_AT_MOST_EVERY: Final = 1.0
-"""Seconds between two times of asking, however often the service refuses our token."""
+"""Seconds between two times of asking, however often the service refuses our token, or there is no answer yet."""
 
 Setting = str | Sequence[str] | None
 Source = Callable[[], str | Sequence[str]]
@@ -47,8 +48,9 @@ class Endpoints:
 
     Args:
         endpoints: what ``load_endpoints`` gave.
+        name: of the setting they come from, for error texts.
         upstream_keys: further keys that verify upstream calls and sign nothing.
-        ask: gives the endpoints anew; None where they never change.
+        ask: gives the endpoints anew, or raises ConnectionStringError; None where they never change.
         clock: seconds of a steady clock.
     """
 
@@ -56,17 +58,19 @@ class Endpoints:
         self,
         endpoints: Sequence[Endpoint],
         *,
+        name: str = DEFAULT_SETTING,
         upstream_keys: Sequence[str] = (),
         ask: Callable[[], Sequence[Endpoint]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._name = name
         self._upstream_keys = tuple(upstream_keys)
         self._ask = ask
         self._clock = clock
         self._asked = clock()
         self._asking: Future[None] = Future()
         self._asking.set_result(None)
-        self._proofs = _Proofs(endpoints, self._upstream_keys)
+        self._proofs = _Proofs(endpoints, self._upstream_keys, name=name)
 
     @classmethod
     def load(
@@ -77,8 +81,11 @@ class Endpoints:
         name: str = DEFAULT_SETTING,
         upstream_keys: Sequence[str] = (),
         credential: object | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> Self:
         """Take the setting, or what it gives when it is called, or else the environment.
+
+        A function that gives nothing usable yet is asked again when the endpoints are needed: until then that raises.
 
         Args:
             credential: proves who we are to endpoints that have no access key (``get_token(scope)``).
@@ -88,22 +95,29 @@ class Endpoints:
         """
         if not callable(setting):
             found = load_endpoints(setting, environ=environ, name=name, credential=credential)
-            return cls(found, upstream_keys=upstream_keys)
-
-        def ask() -> Sequence[Endpoint]:
-            return load_endpoints(setting(), environ=environ, name=name, credential=credential)
-
-        return cls(ask(), upstream_keys=upstream_keys, ask=ask)
+            return cls(found, name=name, upstream_keys=upstream_keys, clock=clock)
+        ask = _Function(setting, credential)
+        endpoints = cls((), name=name, upstream_keys=upstream_keys, ask=ask, clock=clock)
+        endpoints._take_answer()
+        return endpoints
 
     def __repr__(self) -> str:
-        return f"Endpoints({', '.join(endpoint.url for endpoint in self.all)})"
+        return f"Endpoints({', '.join(endpoint.url for endpoint in self._proofs.endpoints)})"
 
     # --- what there is ---------------------------------------------------------------------------------------
 
     @property
     def all(self) -> tuple[Endpoint, ...]:
-        """The endpoints, in the order of the configuration."""
-        return self._proofs.endpoints
+        """The endpoints, in the order of the configuration.
+
+        Raises:
+            ConnectionStringError: the function that gives them has given none yet.
+        """
+        proofs = self._proofs
+        if proofs.problem:
+            self._ask_if_due()
+            raise proofs.refusal(())
+        return proofs.endpoints
 
     def at(self, url: str) -> Endpoint:
         """The endpoint with this ``url``.
@@ -127,11 +141,12 @@ class Endpoints:
 
         Raises:
             NoKeysError: one can be proven nothing, or there is none at all.
+            ConnectionStringError: see ``all``.
         """
         self._ask_if_due()
         proofs = self._proofs
         if proofs.proofless or not proofs.endpoints:
-            raise NoKeysError(unusable_keys_reason(proofs.proofless))
+            raise proofs.refusal(proofs.proofless)
         return proofs.endpoints
 
     def verify(self, signature: bytes, connection_id: bytes) -> Endpoint | None:
@@ -142,6 +157,7 @@ class Endpoints:
 
         Raises:
             NoKeysError: there is nothing to check it with.
+            ConnectionStringError: see ``all``.
             SignatureError: it is made with none of our keys.
         """
         self._ask_if_due()
@@ -169,7 +185,13 @@ class Endpoints:
             return None
 
     def require_keys(self) -> None:
-        """Raise NoKeysError, which says why, if no upstream call can be verified."""
+        """Check that upstream calls can be verified.
+
+        Raises:
+            NoKeysError: there is no key; the text says why.
+            ConnectionStringError: see ``all``.
+        """
+        self._ask_if_due()
         self._proofs.require_keys()
 
     # --- keys that change ------------------------------------------------------------------------------------
@@ -192,7 +214,8 @@ class Endpoints:
         await asyncio.wait([asyncio.wrap_future(self._asking)], timeout=timeout)
 
     def _ask_if_due(self) -> None:
-        if self._ask is not None and self._clock() >= self._asked + ASK_EVERY and self._asking.done():
+        due = self._asked + self._proofs.ask_every
+        if self._ask is not None and self._clock() >= due and self._asking.done():
             self._start_asking()
 
     def _start_asking(self) -> None:
@@ -209,28 +232,83 @@ class Endpoints:
 
     def _take_answer(self) -> None:
         assert self._ask is not None  # noqa: S101 - who starts asking has looked
+        last = self._proofs
         try:
             found = tuple(self._ask())
+        except ConnectionStringError as error:
+            if last.endpoints:
+                _log.error("the connection string could not be read again (%s): the last one counts", error)
+            else:
+                self._proofs = _Proofs((), (), name=self._name, problem=str(error))
+            return
+        if last.endpoints:
+            found = self._with_last_keys(found)
+        if found and found != last.endpoints:
+            self._proofs = _Proofs(found, self._upstream_keys, name=self._name)
+            if last.endpoints or last.problem:
+                _log.info("the connection string has changed: %r", self)
+
+    def _with_last_keys(self, found: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+        """What is found, but where an endpoint has no usable key any more, the endpoint as it was; a new one waits."""
+        last = {endpoint.url: endpoint for endpoint in self._proofs.endpoints}
+        kept: list[Endpoint | None] = []
+        for endpoint in found:
+            if _is_proofless(endpoint):
+                _log.error("the connection string has no usable key of %s: the last one counts", endpoint.url)
+                kept.append(last.get(endpoint.url))
+            else:
+                kept.append(endpoint)
+        return tuple(endpoint for endpoint in kept if endpoint is not None)
+
+
+class _Function:
+    """A function that gives connection strings, and what they say."""
+
+    def __init__(self, source: Source, credential: object | None) -> None:
+        self._source = source
+        self._credential = credential
+        self._blank: int | None = None  # how many texts of the last answer
+
+    def __call__(self) -> tuple[Endpoint, ...]:
+        """Ask it.
+
+        Raises:
+            ConnectionStringError: it fails, it gives nothing, or what it gives cannot be used.
+        """
+        whose = "the function that gives the connection string"
+        try:
+            answer = self._source()
+            texts = [answer] if isinstance(answer, str) else list(answer or ())
+            blank = sum(not text.strip() for text in texts)
         except Exception as error:
             # Its own text might hold what it read.
-            _log.error(
-                "the connection string could not be read again (%s): the last one counts",
-                type(error).__name__,
-            )
-            return
-        if not any(endpoint.keys or endpoint.credential for endpoint in found):
-            _log.error("the connection string has no usable key any more: the last one counts")
-        elif found != self.all:
-            self._proofs = _Proofs(found, self._upstream_keys)
-            _log.info("the connection string has changed: %r", self)
+            raise ConnectionStringError(f"{whose} failed: {type(error).__name__}") from None
+        if blank == len(texts):
+            raise ConnectionStringError(f"{whose} gives none")
+        # A file that is being written is empty for a moment.
+        if self._blank is not None and blank > self._blank:
+            raise ConnectionStringError(f"{whose} gives an empty one")
+        found = load_endpoints(texts, environ={}, credential=self._credential)
+        self._blank = blank
+        return found
 
 
 class _Proofs:
-    """One state of the configuration: endpoints, and what each can be recognised by."""
+    """One state of the configuration: endpoints, and what each can be recognised by.
 
-    def __init__(self, endpoints: Sequence[Endpoint], upstream_keys: Sequence[str]) -> None:
+    Args:
+        name: of the setting.
+        problem: why there are no endpoints, where that is not because none are configured.
+    """
+
+    def __init__(
+        self, endpoints: Sequence[Endpoint], upstream_keys: Sequence[str], *, name: str, problem: str = ""
+    ) -> None:
         self.endpoints = tuple(endpoints)
-        self.proofless = [e for e in self.endpoints if not e.keys and e.credential is None]
+        self.problem = problem
+        self.ask_every = ASK_AT_MOST_EVERY if problem else ASK_EVERY
+        self._name = name
+        self.proofless = [e for e in self.endpoints if _is_proofless(e)]
         self.access_keys = tuple(dict.fromkeys(key for e in self.endpoints for key in e.keys))
         # A key that two endpoints share proves neither, nor does one that verifies only.
         owners: dict[str, Endpoint | None] = {}
@@ -242,7 +320,7 @@ class _Proofs:
             if not counts_as_none(key) and (key != EMULATOR_KEY or self._are_loopback()):
                 owners.setdefault(key, alone)
         self._owners = tuple(owners.values())
-        self.is_keyless = not owners and not self.proofless and not upstream_keys
+        self.is_keyless = not (owners or self.proofless or upstream_keys or problem)
         # A connection's signature never changes: it is worked out once and then recognised. What is refused is
         # not remembered, and a look-up by hash tells nobody how much of a guess was right.
         self.key_index = lru_cache(MAX_PROVEN)(SignatureVerifier(tuple(owners)).verify)
@@ -259,4 +337,14 @@ class _Proofs:
 
     def require_keys(self) -> None:
         if not self._owners:
-            raise NoKeysError(unusable_keys_reason(self.endpoints))
+            raise self.refusal(self.endpoints)
+
+    def refusal(self, keyless: Sequence[Endpoint]) -> ConfigurationError:
+        """Why nothing can be verified or sent, for the want of these endpoints' keys."""
+        if self.problem:
+            return ConnectionStringError(self.problem)
+        return NoKeysError(unusable_keys_reason(keyless, name=self._name))
+
+
+def _is_proofless(endpoint: Endpoint) -> bool:
+    return not endpoint.keys and endpoint.credential is None

@@ -1,12 +1,16 @@
 import asyncio
+import contextlib
 import logging
+import traceback
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from signalr_upstream.auth import sign_connection
-from signalr_upstream.connection_string import EMULATOR_KEY, Endpoint, load_endpoints
-from signalr_upstream.endpoints import ASK_EVERY, Endpoints
-from signalr_upstream.errors import ConfigurationError, NoKeysError, SignatureError
+from signalr_upstream.connection_string import EMULATOR_KEY
+from signalr_upstream.endpoints import ASK_AT_MOST_EVERY, ASK_EVERY, Endpoints
+from signalr_upstream.errors import ConfigurationError, ConnectionStringError, NoKeysError, SignatureError
 
 A, B, C = "a" * 44, "b" * 44, "c" * 44
 EAST = f"Endpoint=https://east.service.signalr.net;AccessKey={A};"
@@ -64,8 +68,10 @@ def test_upstream_keys_alone_are_enough_to_serve() -> None:
 
     endpoints.require_keys()
     assert endpoints.verify(signed(C), b"c1") is None
-    with pytest.raises(NoKeysError, match="connection string"):
+    with pytest.raises(NoKeysError, match="set AzureSignalRConnectionString"):
         _ = endpoints.for_sending
+    with pytest.raises(NoKeysError, match="set OtherConnection"):
+        Endpoints.load(environ={}, name="OtherConnection").require_keys()
 
 
 @pytest.mark.parametrize("key", ["", "${KEY}", "short"])
@@ -119,12 +125,12 @@ def test_the_emulators_public_key_alone_is_no_key() -> None:
 class Vault:
     """Where the connection string is kept: what it says now, and how often it was asked."""
 
-    def __init__(self) -> None:
-        self.text = EAST
+    def __init__(self, answer: Any) -> None:
+        self.text = answer
         self.asked = 0
         self.error: Exception | None = None
 
-    def __call__(self) -> str:
+    def __call__(self) -> Any:
         self.asked += 1
         if self.error is not None:
             raise self.error
@@ -134,13 +140,19 @@ class Vault:
 class Rotation:
     """Endpoints that ask a vault, with a clock that is only a number."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer: Any = EAST, *, error: Exception | None = None, **options: Any) -> None:
         self.now = 1000.0
-        self.vault = Vault()
-        self.endpoints = Endpoints(self.ask(), ask=self.ask, clock=lambda: self.now)
+        self.vault = Vault(answer)
+        self.vault.error = error
+        environ = {"AzureSignalRConnectionString": f"Endpoint=https://of.environment;AccessKey={C};"}
+        self.endpoints = Endpoints.load(self.vault, environ=environ, clock=lambda: self.now, **options)
 
-    def ask(self) -> tuple[Endpoint, ...]:
-        return load_endpoints(self.vault(), environ={})
+    async def ask_again(self, after: float = ASK_EVERY) -> None:
+        """Need the endpoints once more, so many seconds later."""
+        self.now += after
+        with contextlib.suppress(ConfigurationError):
+            self.endpoints.require_keys()
+        await self.endpoints.answered()
 
 
 @pytest.mark.anyio
@@ -164,8 +176,11 @@ async def test_a_function_is_asked_again_after_a_minute_and_what_it_says_counts(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("broken", ["", "Endpoint=nonsense;", EAST.replace(A, "")])
-async def test_the_last_keys_count_while_the_function_gives_none(broken: str) -> None:
+@pytest.mark.parametrize(
+    "broken",
+    ["", " ", None, [], [""], 5, [5], "Endpoint=nonsense;", EAST.replace(A, ""), WEST.replace(B, "")],
+)
+async def test_the_last_keys_count_while_the_function_gives_none(broken: Any) -> None:
     rotation = Rotation()
     rotation.vault.text = broken
     rotation.now += ASK_EVERY
@@ -174,6 +189,93 @@ async def test_the_last_keys_count_while_the_function_gives_none(broken: str) ->
     await rotation.endpoints.answered()
 
     assert rotation.endpoints.verify(signed(A), b"c1") is not None
+    assert [endpoint.keys for endpoint in rotation.endpoints.for_sending] == [(A,)]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("half_written", [WEST.replace(B, ""), WEST.replace(B, "short"), "", "Endpoint=htt"])
+async def test_the_last_key_of_each_endpoint_counts(
+    half_written: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rotation = Rotation([EAST, WEST])
+
+    rotation.vault.text = [EAST, half_written]
+    await rotation.ask_again()
+
+    assert [endpoint.keys for endpoint in rotation.endpoints.for_sending] == [(A,), (B,)]
+    assert "the last one counts" in caplog.text
+    rotation.vault.text = [EAST, WEST.replace(B, C)]
+    await rotation.ask_again()
+    assert [endpoint.keys for endpoint in rotation.endpoints.for_sending] == [(A,), (C,)]
+
+
+@pytest.mark.anyio
+async def test_the_others_go_on_changing_while_one_has_no_key() -> None:
+    rotation = Rotation([EAST, WEST])
+
+    rotation.vault.text = [EAST.replace(A, C), WEST.replace(B, "")]
+    await rotation.ask_again()
+
+    assert [endpoint.keys for endpoint in rotation.endpoints.for_sending] == [(C,), (B,)]
+
+
+@pytest.mark.anyio
+async def test_an_endpoint_that_is_new_waits_for_its_key() -> None:
+    rotation = Rotation([EAST, ""])
+
+    rotation.vault.text = [EAST, WEST.replace(B, "")]
+    await rotation.ask_again()
+    assert rotation.endpoints.for_sending == rotation.endpoints.all[:1]
+
+    rotation.vault.text = [EAST, WEST]
+    await rotation.ask_again()
+    assert [endpoint.keys for endpoint in rotation.endpoints.for_sending] == [(A,), (B,)]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"error": FileNotFoundError(f"/run/secrets/{A}")}, "failed: FileNotFoundError"),
+        ({"answer": None}, "gives none"),
+        ({"answer": ""}, "gives none"),
+        ({"answer": 5}, "failed: TypeError"),
+        ({"answer": "Endpoint=nonsense;AccessKey=x"}, "valid URI"),
+    ],
+)
+async def test_without_a_first_answer_there_is_nothing_and_it_is_asked_again(
+    options: dict[str, Any], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "signalr_upstream")
+    rotation = Rotation(**options, upstream_keys=[B])
+    endpoints = rotation.endpoints
+    needs: list[Callable[[], object]] = [
+        lambda: endpoints.all,
+        lambda: endpoints.only,
+        lambda: endpoints.for_sending,
+        lambda: endpoints.verify(signed(B), b"c1"),
+        lambda: endpoints.verify_nothing(b"", b"c1"),
+        endpoints.require_keys,
+    ]
+
+    for need in needs:
+        with pytest.raises(ConnectionStringError, match=said) as caught:
+            need()
+        assert A not in "".join(traceback.format_exception(caught.value))
+    assert rotation.vault.asked == 1
+    assert not endpoints.is_keyless  # a token alone would be less than was asked
+    assert repr(endpoints) == "Endpoints()"
+    await rotation.ask_again(ASK_AT_MOST_EVERY)
+    assert rotation.vault.asked == 2
+    assert caplog.records == []  # who is refused is told
+
+    rotation.vault.error, rotation.vault.text = None, EAST
+    rotation.now += ASK_AT_MOST_EVERY
+    with pytest.raises(ConnectionStringError):
+        _ = endpoints.all
+    await endpoints.answered()
+    assert endpoints.for_sending[0].keys == (A,)
+    assert "has changed" in caplog.text
 
 
 @pytest.mark.anyio
@@ -186,7 +288,10 @@ async def test_an_error_of_the_function_is_logged_without_its_text(caplog: pytes
     assert rotation.endpoints.for_sending
     await rotation.endpoints.answered()
 
-    assert "could not be read again (OSError)" in caplog.text
+    assert (
+        "could not be read again (the function that gives the connection string failed: OSError)"
+        in caplog.text
+    )
     assert A not in caplog.text
 
 

@@ -1,6 +1,7 @@
 """The error table of the design, row by row in its order, up to where a handler runs."""
 
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -105,6 +106,26 @@ async def test_without_any_connection_string_nothing_is_served(monkeypatch: pyte
     answer = await post(recorder.app, call_headers("connected"), b'{"type":10}')
 
     assert "AzureSignalRConnectionString" in detail(answer, 503)
+    assert recorder.calls == []
+
+
+async def test_a_function_that_cannot_say_the_connection_string_yet_is_a_503_and_no_call_waits_for_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    askers: list[threading.Thread] = []
+
+    def source() -> str:
+        askers.append(threading.current_thread())
+        raise FileNotFoundError(f"/run/secrets/{KEY}")
+
+    recorder = Recorder(connection_string=source)
+
+    for _ in range(3):
+        answer = await post(recorder.app, call_headers("echo"), invocation("echo", "a"))
+        assert "connection string failed: FileNotFoundError" in detail(answer, 503)
+
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert askers.count(threading.current_thread()) == 1
     assert recorder.calls == []
 
 

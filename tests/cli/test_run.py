@@ -50,6 +50,25 @@ def test_without_a_key_no_port_is_opened(start: Start, setting: str, target: str
     assert "Traceback" not in command.output
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ('Hub("chat", connection="OtherConnection")', "set OtherConnection"),
+        ('Hub("chat"), connection_string=lambda: open("no_such_file").read()', "failed: FileNotFoundError"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(start: Start, folder: Path, arguments: str, says: str) -> None:
+    (folder / "app.py").write_text(
+        f"from signalr_upstream import Hub, UpstreamApp\napp = UpstreamApp({arguments})\n"
+    )
+
+    command = start("run", "app:app", "--port", "0")
+
+    assert command.wait() == 1
+    assert says in command.output
+    assert len(command.output.splitlines()) == 1
+
+
 def test_an_insecure_app_is_refused_where_others_can_reach_it(start: Start, folder: Path) -> None:
     (folder / "app.py").write_text(
         "from signalr_upstream import Hub, UpstreamApp\napp = UpstreamApp(Hub('chat'), insecure=True)\n"

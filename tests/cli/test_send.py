@@ -98,6 +98,8 @@ def test_without_a_connection_string_nothing_is_sent(programs: Programs) -> None
 
     assert result.exit_code == 1
     assert "set AzureSignalRConnectionString" in result.output
+    result = programs.run("send", "--hub", "chat", "--all", "--connection", "Other", "say")
+    assert "set Other" in result.output
 
 
 def test_an_argument_that_is_no_text_is_refused(programs: Programs) -> None:

@@ -117,6 +117,7 @@ def test_without_a_connection_string_there_is_no_token(programs: Programs) -> No
 
     assert result.exit_code == 1
     assert "set AzureSignalRConnectionString" in result.output
+    assert "set Other" in programs.run("token", "--hub", "chat", "--connection", "Other").output
 
 
 # --- explaining -------------------------------------------------------------------------------------------
