@@ -298,6 +298,7 @@ class UpstreamApp(Starlette):
         Raises:
             NoKeysError: no usable access key is configured; the text says why.
             ConnectionStringError: a connection string that cannot be read.
+            ConfigurationError: ``entra=`` names an endpoint that none of the hubs has.
         """
         if not self.insecure:
             for hub in self.hubs:

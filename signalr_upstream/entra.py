@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from .connection_string import is_loopback
-from .errors import ConfigurationError, CredentialError
+from .connection_string import is_loopback, parse_endpoint_url
+from .errors import ConfigurationError, ConnectionStringError, CredentialError
 
 SCOPE: Final = "https://signalr.azure.com/.default"
 
@@ -194,7 +194,7 @@ class EntraUpstream:
         cloud: ``"public"``, ``"usgov"`` (US Government) or ``"china"``.
         endpoint: URL of the SignalR endpoint that these identities belong to, where the app has several: their calls
             are that endpoint's, and need its signature only if it has keys. Endpoints that no ``EntraUpstream`` names
-            are then proven by their keys alone.
+            are then proven by their keys alone. One that the app does not have is an error.
         authority: issuer other than Microsoft's, without the tenant, such as the local service's URL.
 
     Raises:
@@ -227,7 +227,12 @@ class EntraUpstream:
         if self.cloud not in CLOUDS:
             raise ConfigurationError(f"cloud= is one of {', '.join(CLOUDS)}")
         if self.endpoint is not None:
-            object.__setattr__(self, "endpoint", self.endpoint.rstrip("/").lower())
+            try:
+                object.__setattr__(self, "endpoint", parse_endpoint_url(str(self.endpoint)))
+            except ConnectionStringError:
+                raise ConfigurationError(
+                    "endpoint= is the URL of a SignalR endpoint, as the connection string has it: https://..."
+                ) from None
         if self.authority is not None:
             url = urlsplit(self.authority)
             if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.hostname or "")):

@@ -3,9 +3,9 @@
 ::
 
     SignalRError                        500  catch it to catch all that this package raises
-    ├── ConfigurationError              500  the program's set-up
-    │   ├── ConnectionStringError       503  a connection string that cannot be used: nothing is served
-    │   ├── NoKeysError                 503  nothing to check a signature with: nothing is served
+    ├── ConfigurationError              503  the program's set-up: nothing is served
+    │   ├── ConnectionStringError            a connection string that cannot be used
+    │   ├── NoKeysError                      nothing to check a signature with
     │   ├── MissingExtraError (ImportError)  a package of one of our extras is not installed
     │   └── RegistrationError                a handler or hub that could never work
     ├── InvalidNameError (ValueError)   400  a hub, group, user or connection name that is not legal
@@ -60,17 +60,15 @@ class SignalRError(Exception):
 class ConfigurationError(SignalRError):
     """The program is set up in a way that cannot work."""
 
+    status_code = 503
+
 
 class ConnectionStringError(ConfigurationError):
     """A connection string that cannot be used. The text says why and never shows the key."""
 
-    status_code = 503
-
 
 class NoKeysError(ConfigurationError):
     """There is no access key, so no upstream call can be checked and none is served."""
-
-    status_code = 503
 
 
 class MissingExtraError(ConfigurationError, ModuleNotFoundError):

@@ -1,14 +1,14 @@
 """The services behind the hubs of one app: one for each connection setting that a hub names."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from .claims import Unsealer
 from .client import ServiceClient
-from .connection_string import DEFAULT_SETTING
+from .connection_string import DEFAULT_SETTING, Endpoint
 from .context import Service
 from .endpoints import Endpoints, Setting, Source
 from .entra import Credential
@@ -153,6 +153,7 @@ class Services:
         Raises:
             NoKeysError: no usable access key is configured; the text says why.
             ConnectionStringError: a connection string that cannot be used.
+            ConfigurationError: see ``UpstreamProof.require``.
         """
         endpoints = self.client_of(hub).endpoints
         proof = self._proof_by_token(endpoints)
@@ -180,7 +181,11 @@ class Services:
     def _proof_by_token(self, endpoints: Endpoints) -> UpstreamProof | None:
         if self._tokens is None or not self.wants_tokens:
             return None
-        return UpstreamProof(endpoints, self._tokens)
+        return UpstreamProof(endpoints, self._tokens, self._all_endpoints)
+
+    def _all_endpoints(self) -> Iterator[Endpoint]:
+        for hub in self._hubs:
+            yield from self.client_of(hub).endpoints.all
 
     def _setting_of(self, hub: Hub[Any]) -> str:
         return DEFAULT_SETTING if self._connection.overrides_all else hub.connection

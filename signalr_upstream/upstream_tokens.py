@@ -10,7 +10,7 @@ https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-token
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -79,6 +79,10 @@ class UpstreamTokens:
         keys_clock: seconds of a steady clock, for the age of the keys.
         telemetry: who is told that keys have been fetched.
 
+    Attributes:
+        endpoints: URLs of those that somebody who is trusted belongs to.
+        name_every_endpoint: whether each of those who are trusted belongs to one endpoint.
+
     Raises:
         ConfigurationError: what checking needs is not installed.
     """
@@ -97,6 +101,8 @@ class UpstreamTokens:
         if not has_crypto:
             raise MissingExtraError("entra=", "PyJWT[crypto]", extra="identity")
         self._trusted = tuple(trusted)
+        self.endpoints = frozenset(one.endpoint for one in trusted if one.endpoint is not None)
+        self.name_every_endpoint = all(one.endpoint is not None for one in trusted)
         self._clock = clock
         self._sources = {
             url: PublishedKeys(url, transport, clock=keys_clock, telemetry=telemetry)
@@ -112,15 +118,6 @@ class UpstreamTokens:
     def sources(self) -> Sequence[PublishedKeys]:
         """The keys of each issuer."""
         return tuple(self._sources.values())
-
-    @property
-    def name_every_endpoint(self) -> bool:
-        """Whether each of those who are trusted belongs to one endpoint."""
-        return all(one.endpoint is not None for one in self._trusted)
-
-    def names(self, endpoint: Endpoint) -> bool:
-        """Whether one of those who are trusted belongs to this endpoint."""
-        return any(one.endpoint == endpoint.url for one in self._trusted)
 
     async def start(self) -> None:
         """Fetch the keys, so that the first call finds them; at most ``published_keys.TIMEOUT`` seconds."""
@@ -208,16 +205,40 @@ class UpstreamProof:
     Args:
         endpoints: whose keys sign.
         tokens: checks the tokens.
+        others: the endpoints of the app's other hubs, which may be those that a token belongs to.
     """
 
-    def __init__(self, endpoints: Endpoints, tokens: UpstreamTokens) -> None:
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        tokens: UpstreamTokens,
+        others: Callable[[], Iterable[Endpoint]] = tuple,
+    ) -> None:
         self._endpoints = endpoints
         self._tokens = tokens
+        self._others = others
 
     def require(self) -> None:
-        """Raise NoKeysError if a key was meant to be there and is not: the token alone would be less than was asked."""
+        """Check that each call can be asked for all of its proofs.
+
+        Raises:
+            NoKeysError: a key was meant to be there and is not: the token alone would be less than was asked.
+            ConfigurationError: an ``EntraUpstream`` names an endpoint that the app does not have.
+        """
         if not self._endpoints.is_keyless:
             self._endpoints.require_keys()
+        self._require_named_endpoints()
+
+    def _require_named_endpoints(self) -> None:
+        # One that is misspelled, or is called otherwise by now, would leave its calls with the signature alone.
+        missing = self._tokens.endpoints - {endpoint.url for endpoint in self._endpoints.all}
+        if missing:
+            missing -= {endpoint.url for endpoint in self._others()}
+        if missing:
+            raise ConfigurationError(
+                f"EntraUpstream(endpoint=) is no endpoint of this app: {', '.join(sorted(missing))}. "
+                "Give the Endpoint= of the connection string."
+            )
 
     def verify(self, signature: bytes, connection_id: bytes, lines: Lines) -> Endpoint | None:
         """Check one call.
@@ -228,6 +249,7 @@ class UpstreamProof:
         Raises:
             SignatureError, TokenError: one of the proofs it needs is missing or wrong.
             NoKeysError: a key is configured that is none.
+            ConfigurationError: a token is asked of an endpoint that the app does not have.
             KeysNotFetchedError: the token cannot be checked yet.
         """
         if self._endpoints.is_keyless:
@@ -242,7 +264,8 @@ class UpstreamProof:
             if not any(not endpoint.keys for endpoint in self._endpoints.all):
                 raise
             refusal = error
-        if signer and self._tokens.name_every_endpoint and not self._tokens.names(signer):
+        if signer and self._tokens.name_every_endpoint and signer.url not in self._tokens.endpoints:
+            self._require_named_endpoints()
             return signer
         trusted = self._tokens.check(_bearer_token(lines))
         if trusted.endpoint is None:

@@ -5,7 +5,7 @@ import base64
 import hmac
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from signalr_upstream import UpstreamApp
-from signalr_upstream.endpoints import Endpoints
+from signalr_upstream import Hub, UpstreamApp
+from signalr_upstream.endpoints import ASK_EVERY, Endpoints
 from signalr_upstream.entra import EntraUpstream
 from signalr_upstream.errors import ConfigurationError, NoKeysError, SignatureError, TokenError
 from signalr_upstream.local import LocalService, UpstreamTemplate
@@ -487,12 +487,22 @@ async def test_upstream_keys_ask_for_a_signature_beside_the_token(issuer: Issuer
 class TwoEndpoints:
     """An app with two endpoints, and which of them a call is taken to come from."""
 
-    def __init__(self, issuer: Issuer, strings: list[str], *trusted: EntraUpstream) -> None:
+    def __init__(
+        self, issuer: Issuer, strings: list[str] | Callable[[], list[str]], *trusted: EntraUpstream
+    ) -> None:
         self.issuer = issuer
         self.http_client = issuer.client()
         self.tokens = tokens_of(trusted, self.http_client)
         assert self.tokens is not None
-        self.proof = UpstreamProof(Endpoints.load(strings, environ={}), self.tokens)
+        self.now = 1000.0
+        self.endpoints = Endpoints.load(strings, environ={}, clock=lambda: self.now)
+        self.proof = UpstreamProof(self.endpoints, self.tokens)
+
+    async def ask_again(self) -> None:
+        """Ask the function that gives the connection strings."""
+        self.now += ASK_EVERY
+        self.endpoints.require_keys()
+        await self.endpoints.answered()
 
     def caller(self, key: str | None, **claims: Any) -> str | None:
         """The URL of who called; None if nobody is proven. Without claims there is no token."""
@@ -555,6 +565,56 @@ async def test_an_endpoint_that_no_token_names_is_proven_by_its_keys(issuer: Iss
         assert two.refuses(None, **OTHER)
 
 
+@pytest.mark.parametrize(
+    "spelled",
+    ["https://chat.service.signalr.net:443", "HTTPS://Chat.service.signalr.net/", f" {CHAT_URL}/path"],
+)
+async def test_an_endpoint_is_the_same_however_it_is_spelled(issuer: Issuer, spelled: str) -> None:
+    async with started(issuer, entra=entra(endpoint=spelled)) as guarded:
+        assert await guarded.statuses(issuer.token(), None) == [200, 401]
+
+
+async def test_an_endpoint_that_the_app_does_not_have_is_served_nothing(
+    issuer: Issuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    guarded = Guarded(issuer, entra=entra(endpoint="https://chat.service.signalr.ne"))
+
+    with pytest.raises(
+        ConfigurationError, match=r"no endpoint of this app: https://chat\.service\.signalr\.ne\."
+    ):
+        guarded.app.check_keys()
+    assert await guarded.statuses(None, None) == [503, 503]
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert guarded.recorder.calls == []
+
+
+async def test_an_endpoint_may_be_that_of_another_hub(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OtherConnection", OTHER_CONNECTION_STRING)
+    hubs = [Recorder().hub, Hub("other", connection="OtherConnection")]
+    trusted = entra(endpoint=OTHER_URL, identities=[OTHER_OBJECT_ID])
+    app = UpstreamApp(*hubs, connection_string=CONNECTION_STRING, entra=trusted)
+
+    app.check_keys()
+    assert (await post(app, call_headers("echo"), invocation("echo", "a"))).status_code == 200
+    of_other = call_headers("echo", hub="other", key=OTHER_KEY)
+    assert (await post(app, of_other, invocation("echo", "a"))).status_code == 401
+    await app.aclose()
+
+
+async def test_a_token_is_still_asked_for_when_the_endpoint_gets_another_name(issuer: Issuer) -> None:
+    strings = [CONNECTION_STRING]
+    async with TwoEndpoints(issuer, lambda: list(strings), entra(endpoint=CHAT_URL)) as two:
+        assert two.refuses(KEY)
+        strings[0] = OTHER_CONNECTION_STRING
+
+        await two.ask_again()
+
+        with pytest.raises(ConfigurationError, match="no endpoint of this app"):
+            two.caller(OTHER_KEY)
+
+
 async def test_a_token_that_names_no_endpoint_goes_with_every_signature(issuer: Issuer) -> None:
     async with TwoEndpoints(issuer, [CONNECTION_STRING, OTHER_KEYLESS], entra()) as two:
         assert two.caller(KEY, **CHAT) == CHAT_URL
@@ -600,6 +660,9 @@ async def test_insecure_looks_at_nothing(issuer: Issuer) -> None:
         ({"authority": "http://login.example"}, "https"),
         ({"authority": "login.example"}, "https"),
         ({"authority": "file:///etc/keys"}, "https"),
+        ({"endpoint": "chat.service.signalr.net"}, "URL of a SignalR endpoint"),
+        ({"endpoint": ""}, "URL of a SignalR endpoint"),
+        ({"endpoint": f"{CHAT_URL}?a=b"}, "URL of a SignalR endpoint"),
     ],
 )
 def test_what_would_let_everybody_in_is_refused(changes: dict[str, Any], said: str) -> None:

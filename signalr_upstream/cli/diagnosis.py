@@ -12,14 +12,16 @@ import httpx
 
 from ..app import UpstreamApp
 from ..client import ServiceClient
-from ..connection_string import Endpoint, is_loopback
+from ..connection_string import DEFAULT_SETTING, Endpoint, is_loopback
 from ..endpoints import Endpoints
 from ..errors import (
     AccessDeniedError,
     ConfigurationError,
     ConnectError,
+    ConnectionStringError,
     CredentialError,
     DeliveryUnknown,
+    NoKeysError,
     NotFoundError,
     ServiceError,
     UnauthorizedError,
@@ -101,12 +103,7 @@ def look_at_configuration(app: UpstreamApp, hub: Hub[Any]) -> Finding:
                     "write Endpoint=https://: tokens travel to it",
                 )
     except ConfigurationError as exc:
-        return Finding(
-            PROBLEM,
-            subject,
-            str(exc),
-            f"copy a connection string of the resource (Keys) into {hub.connection}, whole and unchanged",
-        )
+        return Finding(PROBLEM, subject, str(exc), _advice_on_configuration(exc, app, hub))
     if app.insecure:
         return Finding(
             PROBLEM,
@@ -116,6 +113,14 @@ def look_at_configuration(app: UpstreamApp, hub: Hub[Any]) -> Finding:
         )
     shown = ", ".join(f"{endpoint.url} ({_proof(endpoint)})" for endpoint in endpoints.all)
     return Finding(OK, subject, shown)
+
+
+def _advice_on_configuration(error: ConfigurationError, app: UpstreamApp, hub: Hub[Any]) -> str:
+    if not isinstance(error, ConnectionStringError | NoKeysError):
+        return "correct the arguments of UpstreamApp"
+    if hub.connection == DEFAULT_SETTING and callable(app.connection.connection_string):
+        return "look at what the function of connection_string= reads: it gives whole connection strings"
+    return f"copy a connection string of the resource (Keys) into {hub.connection}, whole and unchanged"
 
 
 def _proof(endpoint: Endpoint) -> str:

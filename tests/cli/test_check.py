@@ -178,6 +178,37 @@ async def test_a_connection_string_that_cannot_be_used(connection_string: Any, s
 
     assert found.subject == "configuration of hub chat"
     assert says in found.text
+    assert "into AzureSignalRConnectionString" in found.advice or "https://" in found.advice
+
+
+def gives_none() -> str:
+    return ""
+
+
+@pytest.mark.anyio
+async def test_a_function_that_gives_no_connection_string() -> None:
+    found = only_problem(await look(app_of(gives_none)))
+    assert found.text == "the function that gives the connection string gives none"
+    assert "the function of connection_string=" in found.advice
+
+    named = Hub("chat", connection="OtherConnection")
+    named.negotiate(anybody)
+    named.on("say")(lambda: None)
+    found = only_problem(await look(app_of(gives_none, hub=named)))
+    assert "set OtherConnection" in found.text
+    assert "into OtherConnection" in found.advice
+
+
+@pytest.mark.anyio
+async def test_tokens_of_an_endpoint_that_the_app_does_not_have() -> None:
+    trusted = EntraUpstream(
+        tenant=SOMEBODY, audience="api://a", identities=[SOMEBODY], endpoint="https://eats.example"
+    )
+
+    found = only_problem(await look(app_of(entra=trusted)))
+
+    assert "no endpoint of this app: https://eats.example" in found.text
+    assert "arguments of UpstreamApp" in found.advice
 
 
 @pytest.mark.anyio
