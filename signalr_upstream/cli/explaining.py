@@ -17,6 +17,7 @@ from ..errors import TokenError
 _CLIENT_AUDIENCE = re.compile(r"(?P<origin>https?://[^/]+)/client/\?hub=.+")
 _REST_AUDIENCE = re.compile(r"(?P<origin>https?://[^/]+)/api/.+")
 _ENTRA_AUDIENCE = SCOPE.removesuffix("/.default")
+_ENTRA_ALGORITHM = "RS256"
 
 
 class Explanation(msgspec.Struct, omit_defaults=True, rename="camel"):
@@ -57,7 +58,7 @@ class Explanation(msgspec.Struct, omit_defaults=True, rename="camel"):
             *((f"claim {name!r}", repr(value)) for name, value in self.claims.items()),
             *(("PROBLEM", problem) for problem in self.problems),
         ]
-        return "\n".join(f"{name:<12} {value}" for name, value in rows if value)
+        return "\n".join(f"{name:<12} {_printable(value)}" for name, value in rows if value)
 
 
 def explain(token: str, endpoints: Endpoints, *, now: float) -> Explanation:
@@ -100,8 +101,8 @@ def _keys(endpoints: Endpoints) -> list[tuple[Endpoint, int, str]]:
 
 
 def _look_at_signature(found: Explanation, token: str, endpoints: Endpoints) -> None:
-    if found.algorithm.startswith(("RS", "ES", "PS")):
-        return  # an Entra ID token: see what its audience says
+    if _is_of_entra(found):
+        return  # it is signed with no key of ours: see what its audience says
     for endpoint, number, key in _keys(endpoints):
         try:
             decode_token(token, [key], now=None, audiences=None)
@@ -146,16 +147,33 @@ def _look_at_times(found: Explanation, claims: dict[str, Any], now: float) -> No
         )
 
 
-def _look_at_audience(found: Explanation, endpoints: Endpoints) -> None:
+def _audience(found: Explanation) -> str:
+    """The first, where there are several."""
     audiences = found.audience if isinstance(found.audience, list) else [found.audience]
-    text = next((audience for audience in audiences if isinstance(audience, str)), "")
-    match = _CLIENT_AUDIENCE.fullmatch(text) or _REST_AUDIENCE.fullmatch(text)
-    if match is None and text.rstrip("/") == _ENTRA_AUDIENCE:
-        found.kind = "Entra ID token for the REST API; its signature is checked by the service"
+    return next((audience for audience in audiences if isinstance(audience, str)), "")
+
+
+def _service_audience(found: Explanation) -> re.Match[str] | None:
+    """How its audience is written, if as that of a client or of the REST API."""
+    text = _audience(found)
+    return _CLIENT_AUDIENCE.fullmatch(text) or _REST_AUDIENCE.fullmatch(text)
+
+
+def _is_of_entra(found: Explanation) -> bool:
+    """Whether it can be an Entra ID token: those are for an application, never for a URL of the service."""
+    return found.algorithm == _ENTRA_ALGORITHM and _service_audience(found) is None
+
+
+def _look_at_audience(found: Explanation, endpoints: Endpoints) -> None:
+    text = _audience(found)
+    if _is_of_entra(found):
+        found.kind = (
+            "Entra ID token for the REST API; its signature is checked by the service"
+            if text.rstrip("/") == _ENTRA_AUDIENCE
+            else "Entra ID token, for an upstream call if the audience is your app's; not checked here"
+        )
         return
-    if match is None and found.algorithm.startswith("RS"):
-        found.kind = "Entra ID token, for an upstream call if the audience is your app's; not checked here"
-        return
+    match = _service_audience(found)
     if match is None:
         found.kind = "unknown"
         found.problems.append(
@@ -191,6 +209,13 @@ def _look_at_seal(found: Explanation, claims: dict[str, Any], endpoints: Endpoin
     user = claims.get("asrs.s.uid")
     opened = Unsealer(endpoints.seal_keys).unseal(f"{SEAL_CLAIM}: {seal}", user)
     found.sealed = f"claims {', '.join(opened)}" if opened else "no claims, or a seal of another key or user"
+
+
+def _printable(value: object) -> str:
+    """Without what a terminal would obey: the token may be a stranger's."""
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in str(value)
+    )
 
 
 def _shown_time(at: int | None) -> str:

@@ -64,6 +64,8 @@ def token(  # noqa: PLR0917 - click passes them by name
         raise click.UsageError(
             "say one of --hub (a client's token), --rest (a token of the REST API), --explain"
         )
+    if rest is not None and not rest.startswith("/api/"):
+        raise click.UsageError("--rest is a path of the REST API, without the host: /api/...")
     try:
         client = client_from_environment(connection, application)
         if explained is not None:

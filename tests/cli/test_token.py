@@ -30,6 +30,13 @@ def signed(key: str = KEY, *, headers: dict[str, Any] | None = None, **claims: A
     return jwt.encode({k: v for k, v in whole.items() if v is not None}, key, "HS256", headers)
 
 
+def signed_by_nobody(algorithm: str, **claims: Any) -> str:
+    def part(value: dict[str, Any]) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+    return f"{part({'alg': algorithm})}.{part({'exp': int(time.time()) + 60} | claims)}.c2lnbmVk"
+
+
 def explain(
     programs: Programs, token: str, *arguments: str, **environment: str
 ) -> tuple[int, dict[str, Any]]:
@@ -100,6 +107,8 @@ def test_another_setting_can_be_named(programs: Programs) -> None:
     [
         ([], "say one of --hub"),
         (["--hub", "chat", "--rest", "/api"], "say one of --hub"),
+        (["--rest", "api/hubs/chat/:send"], "without the host: /api/"),
+        (["--rest", f"{ORIGIN}/api/hubs/chat/:send"], "without the host: /api/"),
         (["--hub", "chat", "--claim", "admin"], "--claim is NAME=VALUE"),
         (["--hub", "chat", "--user", ""], "the user id is empty"),
         (["--hub", "no hub"], "invalid hub name"),
@@ -224,15 +233,39 @@ def test_what_is_no_token_is_said_to_people_too(programs: Programs) -> None:
     ],
 )
 def test_entra_tokens_are_known_by_their_audience(programs: Programs, audience: str, kind: str) -> None:
-    def part(value: dict[str, Any]) -> str:
-        return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
-
     claims = {"aud": audience, "exp": int(time.time()) + 60, "iss": "https://sts.windows.net/t/"}
-    status, found = explain(programs, f"{part({'alg': 'RS256'})}.{part(claims)}.c2lnbmVk")
+    status, found = explain(programs, signed_by_nobody("RS256", **claims))
 
     assert status == 0
     assert found["kind"].startswith(kind)
     assert found["claims"] == {"iss": "https://sts.windows.net/t/"}
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "PS256", "none"])
+@pytest.mark.parametrize("audience", [CLIENT, f"{ORIGIN}/api/hubs/chat/:send"])
+def test_a_token_for_a_url_of_the_service_is_signed_with_an_access_key_only(
+    programs: Programs, algorithm: str, audience: str
+) -> None:
+    assert f"The algorithm is '{algorithm}'" in problems(programs, signed_by_nobody(algorithm, aud=audience))
+
+
+def test_entra_signs_with_one_algorithm_only(programs: Programs) -> None:
+    status, found = explain(programs, signed(aud="https://signalr.azure.com"))
+
+    assert (status, found["kind"]) == (1, "unknown")
+    assert "The audience is neither" in found["problems"][0]
+
+
+def test_a_terminal_obeys_nothing_in_a_token(programs: Programs) -> None:
+    token = signed_by_nobody(
+        "RS\x1b[2J\n", aud="https://a\x9b\nkind  client token/client/?hub=chat", **{"a\nb": "c\u202e"}
+    )
+
+    result = programs.run("token", "--explain", token, **BOTH)
+
+    assert all(line.isprintable() for line in result.output.splitlines())
+    assert [line.split()[0] for line in result.output.splitlines()].count("kind") == 1
+    assert r"https://a\x9b\nkind  client token/client/?hub=chat" in result.output
 
 
 def test_a_token_of_other_code_has_no_seal(programs: Programs) -> None:
