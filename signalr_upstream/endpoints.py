@@ -136,6 +136,12 @@ class Endpoints:
         return self._proofs.access_keys
 
     @property
+    def upstream_keys(self) -> tuple[str, ...]:
+        """What upstream calls can be signed with: access keys, then ``upstream_keys``; those that count as none left
+        out."""
+        return self._proofs.upstream_keys
+
+    @property
     def for_sending(self) -> tuple[Endpoint, ...]:
         """The endpoints that REST calls can go to.
 
@@ -319,11 +325,12 @@ class _Proofs:
         for key in upstream_keys:
             if not counts_as_none(key) and (key != EMULATOR_KEY or self._are_loopback()):
                 owners.setdefault(key, alone)
+        self.upstream_keys = tuple(owners)
         self._owners = tuple(owners.values())
         self.is_keyless = not (owners or self.proofless or upstream_keys or problem)
         # A connection's signature never changes: it is worked out once and then recognised. What is refused is
         # not remembered, and a look-up by hash tells nobody how much of a guess was right.
-        self.key_index = lru_cache(MAX_PROVEN)(SignatureVerifier(tuple(owners)).verify)
+        self.key_index = lru_cache(MAX_PROVEN)(SignatureVerifier(self.upstream_keys).verify)
 
     def _are_loopback(self) -> bool:
         """Whether every endpoint is on this machine: elsewhere the emulator's key is anybody's."""

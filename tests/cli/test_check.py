@@ -26,6 +26,7 @@ URL = "https://public.example/prefix"
 ABSENT = (404, "Warning.Connection.NotExisted")
 SOMEBODY = "11111111-2222-3333-4444-555555555555"
 ENTRA = "Endpoint=https://east.example;AuthType=azure.msi;"
+KEYLESS = "Endpoint=https://east.example;Version=1.0;"
 
 
 def anybody() -> Identity:
@@ -245,9 +246,7 @@ class Credential:
 
 
 def entra_app(token: str | None = "t") -> UpstreamApp:
-    return app_of(
-        "Endpoint=https://east.example;Version=1.0;", credential=Credential(token), upstream_keys=[KEY]
-    )
+    return app_of(KEYLESS, credential=Credential(token), upstream_keys=[KEY])
 
 
 @pytest.mark.anyio
@@ -291,9 +290,9 @@ async def test_an_identity_that_may_call() -> None:
 
     assert of(found) == []
     assert "configuration of hub chat: https://east.example (Entra ID)" in of(found, OK)
-    assert "public address of hub chat: no access key is known here, so no signed call was made" in of(
-        found, NOTE
-    )
+    # The key that calls are signed with is in upstream_keys=.
+    assert "public address of hub chat: a signed call reaches the app" in of(found, OK)
+    assert any("has to be escaped" in text for text in of(found, OK))
 
 
 @pytest.mark.anyio
@@ -312,9 +311,10 @@ async def test_a_date_that_is_none_is_not_compared() -> None:
 
 
 @pytest.mark.anyio
-async def test_an_app_that_wants_tokens_is_not_called_with_a_signature_alone() -> None:
+@pytest.mark.parametrize("setting", [EAST, KEYLESS])
+async def test_an_app_that_wants_tokens_is_not_called_with_a_signature_alone(setting: str) -> None:
     trusted = EntraUpstream(tenant=SOMEBODY, audience="api://a", identities=[SOMEBODY])
-    app = app_of(entra=trusted)
+    app = app_of(setting, entra=trusted, credential=Credential("t"))
 
     found = await look(app, public=in_process(app))
 
