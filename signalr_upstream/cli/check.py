@@ -9,6 +9,7 @@ from .apps import import_apps
 from .diagnosis import examine
 from .findings import PROBLEM, Finding
 from .options import app_argument, app_dir_option, app_epilog, json_option, option
+from .upstream_settings import template_url
 
 
 @click.command(short_help="Find what is wrong with a set-up.", epilog=app_epilog)
@@ -25,6 +26,8 @@ def check(app: str, app_dir: str, url: str | None, json: bool) -> None:
 
     Every problem comes with what to do. Exit status 1: there is one. No key, token or claim is printed.
     """
+    if url is not None:
+        template_url(url, "")  # that it is none is to be known before anybody is asked
     apps = import_apps(app, app_dir)
     findings = asyncio.run(examine(apps, url))
     if json:

@@ -56,7 +56,7 @@ async def call_as_service(
         target = expand_template(template, hub=wire_name, category=MESSAGES, event=event)
         try:
             return await caller.post(target, headers=dict(_headers(wire_name, event, key)), content=b"{}")
-        except httpx.InvalidURL as exc:
+        except (httpx.InvalidURL, UnicodeError) as exc:  # the latter of a name that is no IDNA
             raise click.UsageError(f"--url: {exc}") from exc
         except httpx.HTTPError as exc:
             return Finding(

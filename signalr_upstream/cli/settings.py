@@ -62,11 +62,15 @@ def settings(  # noqa: PLR0917 - click passes them by name
         raise click.UsageError(
             "the app wants Entra ID tokens: name what they are for, its audience, with --managed-identity"
         )
+    if managed_identity == "":
+        raise click.UsageError("--managed-identity is empty: it is the application's id, or its URI api://...")
     services = sorted({hub.connection for one in apps for hub in one.hubs})
     if connection is None and len(services) > 1:
         raise click.UsageError(
             f"the hubs are at several services: say which with --connection: {', '.join(services)}"
         )
+    if connection not in (None, *services):
+        raise click.UsageError(f"no hub has the connection {connection!r}, but: {', '.join(services)}")
     rules = rules_for(apps, url, exact=exact, resource=managed_identity, connection=connection)
     if not rules:
         raise click.ClickException("no handler is registered, so there is nothing to call the app for")

@@ -76,10 +76,17 @@ def template_url(url: str, path: str) -> str:
     """
     # A Key Vault reference in the query has slashes, and colons: only the first "?" divides.
     base, question_mark, query = url.partition("?")
-    parts = urlsplit(base)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment:
+    if not _is_address(base):
         raise click.UsageError(f"--url is the app's public address, https://host/prefix, not {base!r}")
     return base.rstrip("/") + path + question_mark + query
+
+
+def _is_address(base: str) -> bool:
+    try:
+        parts = urlsplit(base)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.fragment and parts.port != 0
+    except ValueError:  # brackets that do not fit, a port that cannot be
+        return False
 
 
 def _hub_pattern(app: UpstreamApp, hub: Hub[Any]) -> str:

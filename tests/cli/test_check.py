@@ -478,8 +478,8 @@ def test_a_problem_is_an_exit_status_for_people_and_programs(programs: Programs)
     assert list(findings[0]) == ["outcome", "subject", "text", "advice"]
 
 
-@pytest.mark.parametrize("url", ["public.example", "https://public.example:port/"])
-def test_an_address_that_is_none_is_refused(programs: Programs, url: str) -> None:
+@pytest.mark.parametrize("url", ["https://public.example/\na", "https://xn--/"])
+def test_an_address_that_only_a_call_shows_to_be_none_is_refused(programs: Programs, url: str) -> None:
     connection_string = "Endpoint=http://127.0.0.1:1;AccessKey=" + KEY
 
     result = programs.run_on("check", APP, "--url", url, AzureSignalRConnectionString=connection_string)

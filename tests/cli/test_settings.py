@@ -194,9 +194,16 @@ app = UpstreamApp(chat, experimental_streams=True)
     )
 
 
-@pytest.mark.parametrize("url", ["host.example", "ftp://host.example", "https://", "https://host.example/#x"])
-def test_an_address_that_is_none_is_refused(programs: Programs, url: str) -> None:
-    result = programs.run_on("settings", APP, "--url", url)
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("host.example", "ftp://host.example", "https://", "https://host.example/#x", "https://[::1", "https://[x]"),
+        *("https://host.example:x", "https://host.example:0", "https://[::1]:99999/"),
+    ],
+)
+@pytest.mark.parametrize("command", ["settings", "check"])
+def test_an_address_that_is_none_is_refused(programs: Programs, command: str, url: str) -> None:
+    result = programs.run_on(command, APP, "--url", url)
 
     assert result.exit_code == 2
     assert "--url is the app's public address" in result.output
@@ -235,6 +242,20 @@ def test_an_app_without_handlers_needs_no_call(programs: Programs) -> None:
 
     assert result.exit_code == 1
     assert "no handler is registered" in result.output
+
+
+def test_a_resource_that_is_empty_is_refused(programs: Programs) -> None:
+    result = programs.run_on("settings", APP, "--url", URL, "--managed-identity", "")
+
+    assert result.exit_code == 2
+    assert "--managed-identity is empty" in result.output
+
+
+def test_a_connection_that_no_hub_has_is_refused(programs: Programs) -> None:
+    result = programs.run_on("settings", APP, "--url", URL, "--connection", "Nope")
+
+    assert result.exit_code == 2
+    assert "no hub has the connection 'Nope', but: AzureSignalRConnectionString" in result.output
 
 
 def test_hubs_of_another_service_have_settings_of_their_own(programs: Programs) -> None:
