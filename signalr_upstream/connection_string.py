@@ -112,13 +112,18 @@ def counts_as_none(key: str) -> bool:
     return bool(_key_problem(key))
 
 
+def bare_host(host: str) -> str:
+    """A host without the brackets that URLs have around an IPv6 address."""
+    return host.removeprefix("[").removesuffix("]")
+
+
 def is_loopback(host: str) -> bool:
     """Say whether a host name (no port; IPv6 with or without brackets) can only mean this machine."""
     host = host.lower()
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
-        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        address = ipaddress.ip_address(bare_host(host))
     except ValueError:
         return False
     # Not `is_loopback` of an IPv4-mapped address: Python versions differ about it.

@@ -61,7 +61,7 @@ class Workers:
             _logger.warning("with %d workers %s", self._count, text)
 
     def _listen(self) -> socket.socket:
-        host = self._serving.host.strip("[]")
+        host = self._serving.host
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, self._serving.port), family=family, backlog=2048)
         _logger.info("%d workers listen on %s:%d", self._count, host, listener.getsockname()[1])

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..connection_string import counts_as_none, is_loopback, parse_connection_string
+from ..connection_string import bare_host, counts_as_none, is_loopback, parse_connection_string
 from ..errors import ConfigurationError, MissingExtraError, SignalRError
 from ..transports.transport import Transport
 from .admission import WILDCARDS, Admission, Query, Refused
@@ -112,7 +112,7 @@ class LocalService:
             keys = (secrets.token_urlsafe(33),)  # 44 characters, as Azure's
         _check_keys(keys)
         self._app = None if app is None else HostedApp(app, lifespan=lifespan)
-        self._host = host
+        self._host = host = bare_host(host)
         self._port = port
         self.clock = clock or SystemClock()
         self.journal = Journal(self.clock)
@@ -198,7 +198,7 @@ class LocalService:
         """
         if self._port is None or not (is_loopback(self._host) or self._host in WILDCARDS):
             return None
-        return f"http://localhost:{self.port}{INSPECTOR_PATH}#token={self._inspector.token}"
+        return f"{self.url}{INSPECTOR_PATH}#token={self._inspector.token}"
 
     @property
     def connection_string(self) -> str:
@@ -244,9 +244,11 @@ class LocalService:
 
     @property
     def _name(self) -> str:
-        if is_loopback(self._host) or self._host in WILDCARDS:  # browsers do not connect to 0.0.0.0
-            return "localhost"
-        return f"[{self._host}]" if ":" in self._host else self._host
+        # Browsers do not connect to wildcards. "localhost" leads to 127.0.0.1, and not everywhere to ::1.
+        is_wildcard = self._host in WILDCARDS
+        if ":" in self._host:
+            return f"[{'::1' if is_wildcard else self._host}]"
+        return "localhost" if is_wildcard or self._host == "127.0.0.1" else self._host
 
     def hub(self, name: str, *, new: bool = True) -> Hub[ClientConnection]:
         """The connections of a hub, by its name in any case; a ``new`` one is remembered from now on."""

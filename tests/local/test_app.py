@@ -148,7 +148,13 @@ def test_no_secret_is_in_a_repr() -> None:
     [
         ("127.0.0.1", "http://localhost:1"),
         ("192.0.2.7", "http://192.0.2.7:1"),
+        ("localhost", "http://localhost:1"),
+        # Nothing else listens there.
+        ("127.0.0.2", "http://127.0.0.2:1"),
+        ("::1", "http://[::1]:1"),
+        ("[::1]", "http://[::1]:1"),
         ("0.0.0.0", "http://localhost:1"),
+        ("::", "http://[::1]:1"),
         ("2001:db8::1", "http://[2001:db8::1]:1"),
     ],
 )
