@@ -5,7 +5,7 @@ import asyncio
 import click
 from click.core import ParameterSource
 
-from ..errors import MissingExtraError
+from ..errors import ConfigurationError, MissingExtraError
 from .logs import local_service_log
 from .options import (
     app_argument,
@@ -80,5 +80,8 @@ def dev(  # noqa: PLR0917 - click passes them by name
         retry_upstream=retry_upstream,
         experimental_streams=experimental_streams,
     )
-    with local_service_log():
-        asyncio.run(develop(development))
+    try:
+        with local_service_log():
+            asyncio.run(develop(development))
+    except ConfigurationError as exc:
+        raise click.ClickException(str(exc)) from exc

@@ -8,7 +8,7 @@ import msgspec
 
 from ..rest.targets import INVOKE_TIMEOUT
 from .connecting import application_option, client_from_environment, connection_option, required_hub_option
-from .options import option
+from .options import Seconds, option
 from .send import argument_of, run_call, target_argument, values_argument
 
 
@@ -18,7 +18,7 @@ from .send import argument_of, run_call, target_argument, values_argument
 @option(
     "--timeout",
     default=INVOKE_TIMEOUT,
-    type=click.FloatRange(min=0.1),
+    type=Seconds(min=0.1),
     help="Seconds the client has to answer.",
 )
 @connection_option

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 EMULATOR_PORT = 8888
 EMULATOR_SETTINGS = Path("settings.json")
 
+# In place of a key that was given; read as a key, it is an unexpanded placeholder.
+OWN_KEY = "<your access key>"
+
 DEFAULT_UPSTREAM = "http://localhost:8080/{hub}/{category}/{event}"
 
 
@@ -129,10 +132,16 @@ async def _serve(
         collect_less_garbage()
         click.echo(f"Local SignalR service on {service.url}")
         _announce_upstream(service)
-        click.echo(f"  connection string      {service.connection_string}")
+        click.echo(f"  connection string      {_printable(service)}")
         click.echo(f"  inspector              {service.inspector_url or 'none, it is for loopback only'}")
         await stop.wait()
         _write(service, record)
+
+
+def _printable(service: "LocalService") -> str:
+    """The connection string; a key of the user's own is known to the user, and to nobody who reads the log."""
+    key = service.keys[0]
+    return service.connection_string.replace(key, key if key == EMULATOR_KEY else OWN_KEY)
 
 
 def _announce_upstream(service: "LocalService") -> None:

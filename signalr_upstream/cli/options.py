@@ -1,11 +1,25 @@
 """What the flags of all commands have in common."""
 
+import math
 from functools import partial
+from typing import Any
 
 import click
 
 # The help text names the environment variable and the default of every flag.
 option = partial(click.option, show_default=True, show_envvar=True)
+
+
+class Seconds(click.FloatRange):
+    """A time that something ends after: neither infinite nor NaN, which Python reads, too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number, or a usage error."""
+        seconds: float = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is no time that ends.", param, ctx)
+        return seconds
+
 
 # A flag that loosens a check: it must be typed, an environment variable cannot set it.
 loosening_flag = partial(click.option, is_flag=True, allow_from_autoenv=False)

@@ -5,12 +5,14 @@ it is served.
 """
 
 import asyncio
+import inspect
 import logging
 import math
 import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 
@@ -71,7 +73,22 @@ def load_app(serving: Serving) -> ASGIApp:
         raise ConfigurationError(f"cannot import {target!r} from {folder}: {exc}{hint}") from exc
     if not callable(app):
         raise ConfigurationError(f"{target!r} is no ASGI app but {app!r}: give the name of the UpstreamApp")
+    if not _takes_calls(app):
+        raise ConfigurationError(
+            f"{target!r} is no ASGI app, as it does not take (scope, receive, send): if it makes one, name what it has "
+            "made, as in app = make_app()"
+        )
     return app
+
+
+def _takes_calls(app: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(app).bind(None, None, None)
+    except TypeError:
+        return False
+    except ValueError:
+        pass  # what is written in C need not say
+    return True
 
 
 def check_app(app: ASGIApp, host: str) -> None:

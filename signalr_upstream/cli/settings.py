@@ -63,7 +63,9 @@ def settings(  # noqa: PLR0917 - click passes them by name
             "the app wants Entra ID tokens: name what they are for, its audience, with --managed-identity"
         )
     if managed_identity == "":
-        raise click.UsageError("--managed-identity is empty: it is the application's id, or its URI api://...")
+        raise click.UsageError(
+            "--managed-identity is empty: it is the application's id, or its URI api://..."
+        )
     services = sorted({hub.connection for one in apps for hub in one.hubs})
     if connection is None and len(services) > 1:
         raise click.UsageError(

@@ -13,7 +13,7 @@ from ..claims import Identity
 from ..errors import SignalRError
 from .connecting import application_option, client_from_environment, connection_option, hub_option
 from .explaining import explain
-from .options import json_option, option
+from .options import Seconds, json_option, option
 
 
 @click.command(short_help="Make a token, or explain one.")
@@ -35,9 +35,7 @@ from .options import json_option, option
     metavar="NAME=VALUE",
     help="A claim of the client; again for another one, or another value of one.",
 )
-@option(
-    "--lifetime", default=3600.0, type=click.FloatRange(min=1), help="Seconds that the client can connect in."
-)
+@option("--lifetime", default=3600.0, type=Seconds(min=1), help="Seconds that the client can connect in.")
 @option(
     "--rest", metavar="PATH", help="Make a token for this path of the REST API, e.g. /api/hubs/chat/:send."
 )

@@ -84,7 +84,12 @@ def template_url(url: str, path: str) -> str:
 def _is_address(base: str) -> bool:
     try:
         parts = urlsplit(base)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.fragment and parts.port != 0
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and not parts.fragment
+            and parts.port != 0
+        )
     except ValueError:  # brackets that do not fit, a port that cannot be
         return False
 

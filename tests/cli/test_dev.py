@@ -151,6 +151,13 @@ def test_a_default_port_that_is_taken_gives_way_and_a_chosen_one_does_not(
             pick_port("the app", port, fixed=True)
 
 
+def test_a_path_that_is_none_is_refused() -> None:
+    result = CliRunner().invoke(main, ["dev", "app", "--port", "0", "--service-port", "0", "--path", "nope"])
+
+    assert result.exit_code == 1
+    assert "the URL template of an upstream is no http or https URL" in result.output
+
+
 @pytest.mark.parametrize("missing", ["websockets", "watchfiles"])
 @pytest.mark.parametrize("command", [["dev", "app"], ["local"]])
 def test_without_the_extra_the_way_to_install_it_is_told(

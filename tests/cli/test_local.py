@@ -12,10 +12,10 @@ from websockets.sync.client import connect
 
 from signalr_upstream.auth import encode_token
 from signalr_upstream.cli import main
-from signalr_upstream.connection_string import EMULATOR_KEY
+from signalr_upstream.connection_string import EMULATOR_KEY, parse_connection_string
 
 from ..misbehaving import port_free_on
-from .conftest import KEY, PATIENCE, Command, Start
+from .conftest import KEY, PATIENCE, Command, Start, is_open
 
 
 def test_it_looks_like_the_emulator_of_microsoft(start: Start, port: int) -> None:
@@ -131,6 +131,11 @@ def test_settings_can_be_named_by_folder_or_file(
             "settings.json, line 1: there is neither UpstreamSettings.Templates nor properties.upstream.templates. "
             "It is read where neither --upstream nor --config is given.",
         ),
+        (
+            ["--config", "long.json"],
+            1,
+            "long.json, line 2, UpstreamSettings.Templates[0].UrlTemplate: this has to be a string",
+        ),
         (["--upstream", "localhost:8080"], 1, "the URL template of an upstream is no http or https URL"),
         (["--upstream", "http://x", "--config", "."], 2, "give one of them"),
     ],
@@ -140,6 +145,7 @@ def test_settings_that_cannot_be_used_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "long.json").write_text((SETTINGS % "").replace('""', "\n" + "7" * 5000))
     (tmp_path / "settings.json").write_text('{"editor": {}}')
 
     result = CliRunner().invoke(main, ["local", "--port", "0", *arguments])
@@ -157,7 +163,7 @@ def test_two_keys_sign_and_failed_calls_are_tried_again_and_told(start: Start, p
             *("--upstream", f"http://127.0.0.1:{app.getsockname()[1]}/{{event}}"),
             SIGNALR_UPSTREAM_LOCAL_ACCESS_KEY=f"{KEY} {second}",
         )
-        assert f"AccessKey={KEY};" in command.read_until("connection string")
+        assert "AccessKey=<your access key>;" in command.read_until("connection string")
 
         token = encode_token({"aud": f"http://localhost:{port}/client/?hub=chat", "exp": 4102444800}, second)
         with connect(f"ws://localhost:{port}/client/?hub=chat&access_token={token}", proxy=None) as client:
@@ -213,6 +219,32 @@ def test_flags_that_loosen_a_check_cannot_come_from_the_environment() -> None:
 
     assert result.exit_code == 1
     assert "0.0.0.0 can be reached by others: say --allow-remote" in result.output
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "127.0.0.2"])
+def test_the_url_is_where_it_listens(start: Start, port: int, host: str) -> None:
+    command = start("local", "--host", host, "--port", str(port))
+
+    url = command.read_until("Local SignalR service on").split()[-1]
+    endpoint = parse_connection_string(command.read_until("connection string").split()[-1])
+    inspector = command.read_until("inspector").split()[-1]
+
+    assert httpx.get(f"{url}/api/health").status_code == 200
+    assert httpx.get(f"{endpoint.url}/api/health").status_code == 200
+    assert httpx.get(inspector).status_code == 200
+    assert not is_open(port)  # at 127.0.0.1, where localhost leads
+
+
+def test_a_key_of_ones_own_is_not_printed(start: Start, port: int) -> None:
+    command = start("local", "--port", str(port), "--access-key", KEY)
+    printed = command.read_until("connection string").split("string", 1)[1].strip()
+
+    command.send(signal.SIGINT)
+
+    assert command.wait() == 0
+    assert KEY not in command.output
+    assert printed == f"Endpoint=http://localhost;Port={port};AccessKey=<your access key>;Version=1.0;"
+    assert "unexpanded placeholder" in parse_connection_string(printed).key_problem
 
 
 def test_others_are_let_in_on_request_with_a_key_of_ones_own(start: Start) -> None:

@@ -134,8 +134,9 @@ def test_an_app_without_handlers_says_so(programs: Programs) -> None:
     assert programs.run_on("routes", code).output == "No handler is registered.\n"
 
 
-def test_what_is_no_app_is_refused(programs: Programs) -> None:
-    result = programs.run_on("routes", "app = print\n")
+@pytest.mark.parametrize("app", ["print", "type"])  # the latter does not say what it takes
+def test_what_is_no_app_is_refused(programs: Programs, app: str) -> None:
+    result = programs.run_on("routes", f"app = {app}\n")
 
     assert result.exit_code == 1
     assert "is no UpstreamApp, and importing it makes none" in result.output

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from websockets.sync.client import connect
+
+from signalr_upstream.cli import main
 
 from .conftest import PATIENCE, Start, call_slow, is_open
 
@@ -88,9 +91,11 @@ def test_an_insecure_app_is_refused_where_others_can_reach_it(start: Start, fold
         ("app:nothing", "Attribute"),
         ("app.py:app", "Leave out .py"),
         ("app:__name__", "'app:__name__' is no ASGI app but 'app'"),
+        ("factory:make", "name what it has made, as in app = make_app()"),
     ],
 )
-def test_an_app_that_does_not_exist_is_named(start: Start, target: str, reason: str) -> None:
+def test_an_app_that_does_not_exist_is_named(start: Start, folder: Path, target: str, reason: str) -> None:
+    (folder / "factory.py").write_text("import app\ndef make(): return app.app\n")
     command = start("run", target)
 
     assert command.wait() == 1
@@ -102,8 +107,24 @@ def test_a_taken_port_is_an_error(start: Start, workers: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         command = start("run", "app", "--port", str(taken.getsockname()[1]), "--workers", workers)
 
-        assert command.wait() == 3
+        assert command.wait() == 1
     assert "in use" in command.output
+
+
+def test_a_host_that_is_none_is_named(start: Start) -> None:
+    command = start("run", "app", "--host", "fe80::1%nowhere")
+
+    assert command.wait() == 1
+    assert "--host 'fe80::1%nowhere' is no address" in command.output
+
+
+@pytest.mark.parametrize("option", ["--keep-alive", "--drain-delay", "--drain-timeout"])
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_a_time_without_an_end_is_refused(option: str, value: str) -> None:
+    result = CliRunner().invoke(main, ["run", "app", option, value])
+
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}': {value} is no time that ends." in result.output
 
 
 # --- serving ----------------------------------------------------------------------------------------------
@@ -198,6 +219,20 @@ def test_an_app_around_it_may_have_websockets(start: Start, port: int) -> None:
         assert client.recv(timeout=PATIENCE) == "hello"
 
 
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_address_of_ipv6_may_have_brackets(start: Start, port: int, host: str, workers: str) -> None:
+    command = start("run", "app", "--host", host, "--port", str(port), "--workers", workers)
+    for _ in range(int(workers)):
+        command.read_until("startup complete")
+    if workers == "1":
+        command.read_until(SERVES)
+
+    assert httpx.get(f"http://[::1]:{port}/healthz").text == "ok"
+    command.send(signal.SIGINT)
+    assert command.wait() == 0
+
+
 def test_the_folder_of_the_app_can_be_named(start: Start, folder: Path) -> None:
     (folder / "deep").mkdir()
     (folder / "app.py").rename(folder / "deep" / "app.py")
@@ -221,7 +256,7 @@ def test_an_app_that_fails_to_start_is_an_error(start: Start, folder: Path) -> N
     for workers in ("1", "2"):
         command = start("run", "bad:app", "--port", "0", "--workers", workers)
 
-        assert command.wait() == 3
+        assert command.wait() == 1
         assert "no database" in command.output
 
 

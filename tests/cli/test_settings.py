@@ -197,7 +197,14 @@ app = UpstreamApp(chat, experimental_streams=True)
 @pytest.mark.parametrize(
     "url",
     [
-        *("host.example", "ftp://host.example", "https://", "https://host.example/#x", "https://[::1", "https://[x]"),
+        *(
+            "host.example",
+            "ftp://host.example",
+            "https://",
+            "https://host.example/#x",
+            "https://[::1",
+            "https://[x]",
+        ),
         *("https://host.example:x", "https://host.example:0", "https://[::1]:99999/"),
     ],
 )

@@ -110,6 +110,7 @@ def test_another_setting_can_be_named(programs: Programs) -> None:
         (["--rest", "api/hubs/chat/:send"], "without the host: /api/"),
         (["--rest", f"{ORIGIN}/api/hubs/chat/:send"], "without the host: /api/"),
         (["--hub", "chat", "--claim", "admin"], "--claim is NAME=VALUE"),
+        (["--hub", "chat", "--lifetime", "inf"], "inf is no time that ends"),
         (["--hub", "chat", "--user", ""], "the user id is empty"),
         (["--hub", "no hub"], "invalid hub name"),
     ],

@@ -65,7 +65,8 @@ def read_settings(path: Path) -> tuple[UpstreamTemplate, ...]:
         raise ConfigurationError(f"{path} is not UTF-8") from None
     text = _blank(_LAST_COMMA, _blank(_COMMENT, text))
     try:
-        found = list(_find_lists(json.loads(text), ()))
+        # As floats, of which no number of digits is too much; numbers say nothing here.
+        found = list(_find_lists(json.loads(text, parse_int=float), ()))
         if len(found) != 1:
             _refuse(found)
         [(place, items)] = found
