@@ -22,7 +22,14 @@ except ModuleNotFoundError as error:
     raise MissingExtraError(__name__, "opentelemetry-api", extra="otel") from error
 
 _NAME = "signalr_upstream"
-_FAILED = (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.REDELIVER, Outcome.NOT_CONFIGURED, Outcome.OVERLOADED)
+_FAILED = (
+    Outcome.FAILED,
+    Outcome.TIMED_OUT,
+    Outcome.REDELIVER,
+    Outcome.NOT_CONFIGURED,
+    Outcome.KEYS_NOT_FETCHED,
+    Outcome.OVERLOADED,
+)
 """What is the server's fault: the span of anything else is no error."""
 
 
@@ -43,7 +50,7 @@ class OpenTelemetry(Observer):
     ) -> None:
         super().__init__()
         self._clock = clock
-        self._fetched: dict[str, float] = {}
+        self._fetched: dict[tuple[str, str], float] = {}  # by what and source
         self._tracer = trace.get_tracer(_NAME, tracer_provider=tracer_provider)
         meter = metrics.get_meter(_NAME, meter_provider=meter_provider)
         self._seconds = meter.create_histogram("rpc.server.call.duration", "s", "Upstream calls.")
@@ -150,13 +157,16 @@ class OpenTelemetry(Observer):
 
     # --- what is looked at when somebody asks ---
 
-    def fetched(self, what: str) -> None:
+    def fetched(self, what: str, source: str) -> None:
         """See ``Observer.fetched``."""
-        self._fetched[what] = self._clock()
+        self._fetched[what, source] = self._clock()
 
     def _ages(self, _: CallbackOptions) -> Iterable[Observation]:
         now = self._clock()
-        return [Observation(now - at, {"key": what}) for what, at in self._fetched.items()]
+        return [
+            Observation(now - at, {"key": what, "source": source})
+            for (what, source), at in self._fetched.items()
+        ]
 
     def _connections(self, _: CallbackOptions) -> Iterable[Observation]:
         use = self.pool_use()

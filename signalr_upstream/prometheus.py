@@ -118,7 +118,7 @@ class Prometheus(Observer):
         self._fetched = Gauge(
             "signalr_upstream_key_fetched_timestamp_seconds",
             "When a temporary key, or the JWKS of Entra ID, was fetched, in seconds since 1970.",
-            ["key"],
+            ["key", "source"],
             registry=registry,
             multiprocess_mode="livemin",  # the oldest of the workers that live
         )
@@ -166,9 +166,9 @@ class Prometheus(Observer):
         """See ``Observer.negotiated``."""
         self._negotiations.labels(negotiation.hub, negotiation.outcome).inc()
 
-    def fetched(self, what: str) -> None:
+    def fetched(self, what: str, source: str) -> None:
         """See ``Observer.fetched``."""
-        self._fetched.labels(what).set(self._clock())
+        self._fetched.labels(what, source).set(self._clock())
 
     def warning_for_workers(self) -> str:
         """See ``Observer.warning_for_workers``."""

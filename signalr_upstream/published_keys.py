@@ -141,7 +141,7 @@ class PublishedKeys:
         else:
             self._keys, self._fetched = keys, self._clock()
             again = self._fetch_every
-            tell(self._telemetry, lambda observer: observer.fetched("jwks"))
+            tell(self._telemetry, lambda observer: observer.fetched("jwks", self._url))
         # Not with the next call: after a quiet weekend the keys have to be good for the first one.
         if self._timer is not None:
             self._timer.cancel()

@@ -225,8 +225,12 @@ class Observer:
     def negotiated(self, negotiation: Negotiation) -> None:
         """A client was told where to connect to, or not."""
 
-    def fetched(self, what: str) -> None:
-        """Something that ages was fetched: ``temporary_key``, or the ``jwks`` of Entra ID."""
+    def fetched(self, what: str, source: str) -> None:
+        """Something that ages was fetched: the ``temporary_key`` of an endpoint, or the ``jwks`` of a tenant.
+
+        Args:
+            source: the URL of that endpoint, or of those keys.
+        """
 
     def warning_for_workers(self) -> str:
         """What is wrong where several processes each have such an observer; "" for nothing."""

@@ -24,6 +24,7 @@ from signalr_upstream.errors import ConnectError
 from signalr_upstream.open_telemetry import OpenTelemetry
 from signalr_upstream.telemetry import PoolUse
 
+from .issuer import Issuer, entra
 from .support import CONNECTION_STRING, OTHER_KEY, RestService, call_headers, invocation, post
 
 pytestmark = pytest.mark.anyio
@@ -89,10 +90,9 @@ class Collected:
 
         return UpstreamApp(
             hub,
-            connection_string=CONNECTION_STRING,
+            **{"connection_string": CONNECTION_STRING, **options},
             http_client=self.rest.client,
             telemetry=[self.observer],
-            **options,
         )
 
 
@@ -171,6 +171,22 @@ async def test_a_span_is_an_error_where_the_server_is_at_fault(
     assert SECRET not in span.to_json()
 
 
+async def test_calls_that_cannot_be_checked_for_want_of_keys_are_the_servers_fault(
+    collected: Collected,
+) -> None:
+    collected.rest = RestService(lambda _: httpx.Response(500))
+    keyless = "Endpoint=https://chat.service.signalr.net;AuthType=azure;Version=1.0;"
+    app = collected.app(connection_string=keyless, seal_key="s" * 32, entra=entra())
+    headers = {**call_headers("ok"), "Authorization": f"Bearer {Issuer().token()}"}
+
+    assert (await post(app, headers, invocation("ok", "a"))).status_code == 503
+    await app.aclose()
+
+    assert [span.status.status_code for span in collected.spans if span.kind is SpanKind.SERVER] == [
+        StatusCode.ERROR
+    ]
+
+
 async def test_calls_are_measured_and_counted(collected: Collected) -> None:
     app = collected.app(max_body_size=1000)
     await post(app, call_headers("ok"), invocation("ok", "a"))
@@ -233,7 +249,8 @@ class Pool:
 def test_connections_and_ages_are_looked_at_when_somebody_asks(collected: Collected) -> None:
     pool = Pool()
     collected.observer.watch(pool)
-    collected.observer.fetched("temporary_key")
+    collected.observer.fetched("temporary_key", "https://east")
+    collected.observer.fetched("temporary_key", "https://west")
     collected.now = 90
 
     assert collected.points(http_metrics.HTTP_CLIENT_OPEN_CONNECTIONS) == [
@@ -241,4 +258,6 @@ def test_connections_and_ages_are_looked_at_when_somebody_asks(collected: Collec
         ({"http.connection.state": "idle"}, 2),
     ]
     assert collected.points("signalr_upstream.rest.waiting") == [({}, 1)]
-    assert collected.points("signalr_upstream.key.age") == [({"key": "temporary_key"}, 90)]
+    assert collected.points("signalr_upstream.key.age") == [
+        ({"key": "temporary_key", "source": source}, 90) for source in ("https://east", "https://west")
+    ]

@@ -152,7 +152,7 @@ async def test_connections_negotiates_and_keys_are_there() -> None:
     pool = Pool()
     metrics.watch(pool)
     clock.now = 90
-    metrics.fetched("jwks")
+    metrics.fetched("jwks", "https://issuer")
     clock.now = 180
     await post(app, {}, path="/chat/negotiate")
 
@@ -162,7 +162,7 @@ async def test_connections_negotiates_and_keys_are_there() -> None:
     assert samples["signalr_upstream_rest_connections idle"] == 2
     assert samples["signalr_upstream_rest_waiting"] == 1
     assert samples["signalr_upstream_negotiations_total chat success"] == 1
-    assert samples["signalr_upstream_key_fetched_timestamp_seconds jwks"] == 90
+    assert samples["signalr_upstream_key_fetched_timestamp_seconds jwks https://issuer"] == 90
 
 
 async def test_no_route_is_there_unless_it_is_mounted() -> None:

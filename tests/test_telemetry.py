@@ -66,7 +66,7 @@ class Watching(Observer):
         self.calls: list[Call] = []
         self.requests: list[RestRequest] = []
         self.negotiations: list[Negotiation] = []
-        self.news: list[str] = []
+        self.news: list[tuple[str, str]] = []
 
     @contextlib.contextmanager
     def call(self, call: Call) -> Iterator[None]:
@@ -84,8 +84,8 @@ class Watching(Observer):
     def negotiated(self, negotiation: Negotiation) -> None:
         self.negotiations.append(negotiation)
 
-    def fetched(self, what: str) -> None:
-        self.news.append(what)
+    def fetched(self, what: str, source: str) -> None:
+        self.news.append((what, source))
 
 
 class Broken(Observer):
@@ -374,7 +374,7 @@ async def test_an_observer_needs_to_know_nothing() -> None:
         Observed([observer.request], RestRequest("", "", "", "", 0, [])),
     ):
         observer.negotiated(Negotiation("chat", "success", 0.1))
-        observer.fetched("jwks")
+        observer.fetched("jwks", "https://issuer")
 
     assert observer.pool_use() == PoolUse(0, 0, 0)
 
@@ -448,8 +448,8 @@ async def test_a_temporary_key_that_is_fetched_is_told(watching: Watching) -> No
         )
         await client.client_access("chat", Identity(user_id="ann"))
         await client.aclose()
+        assert watching.news == [("temporary_key", service.url)]
 
-    assert watching.news == ["temporary_key"]
     assert [request.operation for request in watching.requests] == ["access_key"]
 
 

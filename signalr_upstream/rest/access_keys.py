@@ -84,5 +84,5 @@ class AccessKeys:
                 operation="access_key",
                 status=answer.status,
             )
-        tell(self._telemetry, lambda observer: observer.fetched("temporary_key"))
+        tell(self._telemetry, lambda observer: observer.fetched("temporary_key", url))
         return Lasting(SigningKey(found.key, found.key_id), self._clock() + LIFETIME)
