@@ -3,7 +3,7 @@
 import inspect
 import re
 import typing
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -72,11 +72,14 @@ class _Signature(Struct, frozen=True):
     is_stream: bool = False
 
 
-def contract_of(apps: Sequence[UpstreamApp]) -> Contract:
+def contract_of(apps: Sequence[UpstreamApp], taken: Collection[str] = ()) -> Contract:
     """Read the contract from handlers and client classes.
 
+    Args:
+        taken: what no schema may be called.
+
     Raises:
-        TypeError: a type that has no JSON schema.
+        TypeError: a type that has no JSON schema, or two with one name.
     """
     hubs = [
         (app.services.name_of(hub.name), list(_handlers(hub)), list(_client_methods(hub.client)))
@@ -85,11 +88,22 @@ def contract_of(apps: Sequence[UpstreamApp]) -> Contract:
     ]
     signatures = [one for _, methods, client_methods in hubs for one in (*methods, *client_methods)]
     types = [kind for one in signatures for kind in (*(p.annotation for p in one.parameters), one.result)]
-    found, schemas = msgspec.json.schema_components(types, schema_hook=_model_schema, ref_template=REFERENCE)
+    try:
+        found, schemas = msgspec.json.schema_components(
+            types, schema_hook=_model_schema, ref_template=REFERENCE
+        )
+    except KeyError as exc:  # msgspec's way to say that one name is left for two
+        raise TypeError(
+            f"{exc} and another class have the same name, or the same ASCII letters in it: rename one"
+        ) from exc
     definitions = dict(schemas)
-    described = iter([_lifted(schema, definitions) for schema in found])
+    lifted = [_lifted(schema, definitions) for schema in found]
     for name, schema in schemas.items():
         definitions[name] = _lifted(schema, definitions)
+    names: dict[str, str] = {}
+    for name in definitions:
+        names[name] = free(identifier(name), {*taken, *names.values()})
+    described = iter(_renamed(lifted, names))
 
     def method(one: _Signature) -> Method:
         arguments = [
@@ -104,7 +118,7 @@ def contract_of(apps: Sequence[UpstreamApp]) -> Contract:
         HubContract(name, [method(one) for one in methods], [method(one) for one in client_methods])
         for name, methods, client_methods in hubs
     ]
-    return Contract(contracts, definitions)
+    return Contract(contracts, {names[name]: _renamed(schema, names) for name, schema in definitions.items()})
 
 
 def _handlers(hub: Hub[Any]) -> Iterator[_Signature]:
@@ -144,11 +158,13 @@ def _model_schema(kind: Any) -> Schema:
         raise NotImplementedError
     schema: Schema = kind.model_json_schema(ref_template=REFERENCE.format(name="{model}"))
     inner = schema.pop("$defs", {})
-    return {"$ref": REFERENCE.format(name=kind.__name__), "$defs": {**inner, kind.__name__: schema}}
+    reference = {"$ref": REFERENCE.format(name=kind.__name__)}
+    # A class that holds itself is described among the inner ones already.
+    return {**reference, "$defs": inner if schema == reference else {**inner, kind.__name__: schema}}
 
 
 def _lifted(schema: Any, definitions: dict[str, Schema]) -> Any:
-    """The schema with inner definitions moved to the others, and names that every program takes."""
+    """The schema with inner definitions moved to the others."""
     if isinstance(schema, list):
         return [_lifted(item, definitions) for item in schema]
     if not isinstance(schema, dict):
@@ -157,6 +173,20 @@ def _lifted(schema: Any, definitions: dict[str, Schema]) -> Any:
         if definitions.setdefault(name, inner) != inner:
             raise TypeError(f"two classes are called {name}")
     return {key: _lifted(value, definitions) for key, value in schema.items() if key != "$defs"}
+
+
+def _renamed(schema: Any, names: Mapping[str, str]) -> Any:
+    """The schema, or a list of them, with references to the new names of definitions."""
+    if isinstance(schema, list):
+        return [_renamed(item, names) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: REFERENCE.format(name=names[value.rpartition("/")[2]])
+        if key == "$ref" and isinstance(value, str)
+        else _renamed(value, names)
+        for key, value in schema.items()
+    }
 
 
 def identifier(text: str) -> str:

@@ -6,9 +6,9 @@ from .apps import import_apps
 from .asyncapi import as_asyncapi
 from .contract import contract_of
 from .options import app_argument, app_dir_option, app_epilog, option
-from .typescript import as_typescript
+from .typescript import TAKEN, as_typescript
 
-_FORMS = {"asyncapi": as_asyncapi, "typescript": as_typescript}
+_FORMS = {"asyncapi": (as_asyncapi, ()), "typescript": (as_typescript, TAKEN)}
 
 
 @click.command(short_help="Describe hubs: AsyncAPI or TypeScript.", epilog=app_epilog)
@@ -25,8 +25,9 @@ def schema(app: str, app_dir: str, format: str) -> None:
 
     Types come from the annotations. Needs no access key. Catch-all handlers have no name to describe and are left out.
     """
+    write, taken = _FORMS[format]
     try:
-        contract = contract_of(import_apps(app, app_dir))
+        contract = contract_of(import_apps(app, app_dir), taken)
     except TypeError as exc:
         raise click.ClickException(f"a type cannot be described: {exc}") from exc
-    click.echo(_FORMS[format](contract), nl=False)
+    click.echo(write(contract), nl=False)

@@ -16,21 +16,28 @@ _PLAIN = {
 }
 _NAME = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
 # Parameters may not be called so in a module.
-_RESERVED = re.compile(
-    "arguments|await|break|case|catch|class|const|continue|debugger|default|delete|do|else|enum|eval|export|extends|"
-    "false|finally|for|function|if|implements|import|in|instanceof|interface|let|new|null|package|private|protected|"
-    "public|return|static|super|switch|this|throw|true|try|typeof|var|void|while|with|yield"
+_KEYWORDS = (
+    "arguments await break case catch class const continue debugger default delete do else enum eval export extends "
+    "false finally for function if implements import in instanceof interface let new null package private protected "
+    "public return static super switch this throw true try typeof var void while with yield"
 )
+# Nor types; and not as those of the language and of the official client that are used here.
+_TYPES = (
+    "any bigint boolean infer keyof never number object readonly string symbol undefined unique unknown "
+    "IStreamResult Promise Record"
+)
+_RESERVED = frozenset(_KEYWORDS.split())
+TAKEN = _RESERVED.union(_TYPES.split())
 
 
 def as_typescript(contract: Contract) -> str:
     """A module: a type for each schema, ``<Hub>Hub`` with what clients invoke, ``<Hub>Client`` with what they offer."""
-    taken = {identifier(name) for name in contract.schemas}
+    taken = set(contract.schemas)
     blocks = ["// Made by `signalr-upstream schema --format typescript`."]
     if any(method.is_stream for hub in contract.hubs for method in hub.methods):
         blocks.append('import type { IStreamResult } from "@microsoft/signalr";')
     for name, schema in contract.schemas.items():
-        blocks.append(_declaration(identifier(name), schema))
+        blocks.append(_declaration(name, schema))
     for hub in contract.hubs:
         base = "".join(part[:1].upper() + part[1:] for part in identifier(hub.name).split("_"))
         name = free(f"{base}Hub", taken)
@@ -50,8 +57,9 @@ def _interface(name: str, text: str, methods: Sequence[Method], *, waits: bool) 
     for method in methods:
         if method.text:
             lines.append(_comment(method.text, "  "))
-        arguments = ", ".join(map(_argument, method.arguments))
-        lines.append(f"  {_property(method.name)}({arguments}): {_result(method, waits)};")
+        # Without quotes, `new(...)` is how the interface is constructed.
+        key = '"new"' if method.name == "new" else _property(method.name)
+        lines.append(f"  {key}({_arguments(method)}): {_result(method, waits)};")
     return "\n".join([*lines, "}"])
 
 
@@ -64,10 +72,17 @@ def _result(method: Method, waits: bool) -> str:
     return result if method.result is None else f"{result} | Promise<{result}>"
 
 
-def _argument(argument: Argument) -> str:
-    name = identifier(argument.name)
-    if _RESERVED.fullmatch(name):
-        name += "_"
+def _arguments(method: Method) -> str:
+    taken = set(_RESERVED)
+    arguments = []
+    for argument in method.arguments:
+        name = free(argument.name, taken)  # Python's names, letters of all scripts included, are TypeScript's
+        taken.add(name)
+        arguments.append(_argument(name, argument))
+    return ", ".join(arguments)
+
+
+def _argument(name: str, argument: Argument) -> str:
     if argument.is_rest:
         return f"...{name}: {_grouped(type_of(argument.schema))}[]"
     return f"{name}{'' if argument.is_required else '?'}: {type_of(argument.schema)}"
@@ -85,7 +100,8 @@ def type_of(schema: Any) -> str:
     if not isinstance(schema, dict):
         return "never" if schema is False else "unknown"
     if "$ref" in schema:
-        return identifier(schema["$ref"].rpartition("/")[2])
+        name: str = schema["$ref"].rpartition("/")[2]
+        return name
     for key in ("anyOf", "oneOf"):
         if key in schema:
             return " | ".join(dict.fromkeys(type_of(item) for item in schema[key]))

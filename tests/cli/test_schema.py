@@ -215,6 +215,75 @@ def test_typescript_takes_the_interfaces_and_refuses_what_does_not_fit(
     assert (compiled.returncode, compiled.stdout) == (0, "")
 
 
+ODD_NAMES = """\
+from collections.abc import AsyncIterator
+import pydantic
+from msgspec import Struct
+from signalr_upstream import Hub, UpstreamApp
+
+class Promise(Struct):
+    a: int
+class Record(Struct):
+    a: dict[str, int]
+class IStreamResult(Struct):
+    a: int
+class string(Struct):
+    a: str
+class readonly(Struct):
+    a: str
+class Größe(pydantic.BaseModel):
+    a: int
+class Grüße(pydantic.BaseModel):
+    a: str
+class Node(pydantic.BaseModel):
+    next: "Node | None" = None
+
+chat = Hub("chat")
+@chat.on("new")
+async def new(名: Größe, 年: Grüße, default: Node, default_: int = 1, *new: string) -> Promise: ...
+@chat.on("read")
+async def read(record: Record, one: readonly) -> AsyncIterator[IStreamResult]:
+    yield IStreamResult(1)
+app = UpstreamApp(chat, experimental_streams=True)
+"""
+
+
+def test_names_that_typescript_has_for_something_else_are_others_there(
+    programs: Programs, tmp_path: Path
+) -> None:
+    (tmp_path / "schema.ts").write_text(schema(programs, "typescript", ODD_NAMES))
+    (tmp_path / "use.ts").write_text("""\
+import type { ChatHub } from "./schema";
+declare const hub: ChatHub;
+const called: Promise<{ a: number }> = hub.new({ a: 1 }, { a: "b" }, { next: { next: null } }, 1, { a: "c" });
+hub.read({ a: { b: 1 } }, { a: "b" }).subscribe({ next: (item) => item.a.toFixed(), error() {}, complete() {} });
+export default called;
+// @ts-expect-error: the first one is of another type
+hub.new({ a: "b" }, { a: "b" }, {});
+// @ts-expect-error: what is inside has its type, too
+hub.new({ a: 1 }, { a: "b" }, { next: { next: 1 } });
+""")
+
+    compiled = compile_typescript(tmp_path, "schema.ts", "use.ts")
+
+    assert (compiled.returncode, compiled.stdout) == (0, "")
+
+
+def test_asyncapi_has_a_name_for_each_class_and_keeps_those_of_typescript(
+    programs: Programs, asyncapi: Any
+) -> None:
+    document = json.loads(schema(programs, "asyncapi", ODD_NAMES))
+
+    assert [error.message for error in asyncapi.iter_errors(document)] == []
+    names = {name: found["title"] for name, found in document["components"]["schemas"].items()}
+    assert {
+        "Promise": "Promise",
+        "Record": "Record",
+        "Gr_e": "Größe",
+        "Gr_e_": "Grüße",
+    }.items() <= names.items()
+
+
 @pytest.mark.parametrize(
     ("schema", "expected"),
     [
@@ -368,11 +437,16 @@ def test_the_application_is_part_of_the_hubs_name(programs: Programs) -> None:
 
 @pytest.mark.parametrize(
     ("annotation", "says"),
-    [("Odd", "a type cannot be described"), ("tuple[A.Model, B.Model]", "two classes are called Model")],
+    [
+        ("Odd", "a type cannot be described"),
+        ("tuple[A.Model, B.Model]", "two classes are called Model"),
+        ("tuple[Größe, Grüße]", "and another class have the same name, or the same ASCII letters in it"),
+    ],
 )
 def test_a_type_without_a_schema_is_named(programs: Programs, annotation: str, says: str) -> None:
     code = f"""\
 from typing import Any
+import msgspec
 import pydantic
 from signalr_upstream import Hub, UpstreamApp
 
@@ -386,6 +460,10 @@ class A:
 class B:
     class Model(pydantic.BaseModel):
         b: int
+class Größe(msgspec.Struct):
+    a: int
+class Grüße(msgspec.Struct):
+    a: int
 chat = Hub("chat")
 @chat.on("say")
 def say(value: {annotation}) -> None: ...
