@@ -298,11 +298,11 @@ class UpstreamApp(Starlette):
         Raises:
             NoKeysError: no usable access key is configured; the text says why.
             ConnectionStringError: a connection string that cannot be read.
-            ConfigurationError: ``entra=`` names an endpoint that none of the hubs has.
+            ConfigurationError: ``entra=`` names an endpoint that none of the hubs has, or ``seal_key=`` is missing.
         """
         if not self.insecure:
             for hub in self.hubs:
-                self.services.require_proof(hub)
+                self.services.check(hub)
 
     def hub(self, hub: Hub[C], *, name: str | None = None) -> HubClient[C]:
         """Send through this app's service, also outside of a call.

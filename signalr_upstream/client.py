@@ -10,6 +10,7 @@ import msgspec
 
 from .claims import ClientAccess, Identity, client_access
 from .commands import Command
+from .connection_string import Endpoint
 from .endpoints import Endpoints, Setting, Source
 from .entra import Credential
 from .errors import ConfigurationError, ServiceError, UnavailableError
@@ -154,15 +155,23 @@ class ServiceClient:
             self._hubs[name, origin, client] = hub
         return hub
 
-    async def client_access(self, hub: str, identity: Identity) -> ClientAccess:
-        """URL and token for a client; see ``HubClient.client_access``."""
-        endpoints = self.endpoints.for_sending
-        endpoint = self._router.negotiate(self._delivery.health.well(endpoints), hub=hub, identity=identity)
-        if not endpoint.keys and self._seal_key is None:
+    def check_seal_key(self, endpoints: Iterable[Endpoint]) -> None:
+        """Check that the claims of clients of these endpoints can be signed.
+
+        Raises:
+            ConfigurationError: one has no access key, and there is no ``seal_key``.
+        """
+        if self._seal_key is None and not all(endpoint.keys for endpoint in endpoints):
             raise ConfigurationError(
                 "seal_key is missing: with Entra ID there is no access key to sign the claims of clients with. "
                 "Give a secret of 32 bytes or more, the same in every worker"
             )
+
+    async def client_access(self, hub: str, identity: Identity) -> ClientAccess:
+        """URL and token for a client; see ``HubClient.client_access``."""
+        endpoints = self.endpoints.for_sending
+        endpoint = self._router.negotiate(self._delivery.health.well(endpoints), hub=hub, identity=identity)
+        self.check_seal_key([endpoint])
         signing = await self._access_keys.of(endpoint)
         return client_access(
             identity,

@@ -18,14 +18,7 @@ from starlette.types import Receive, Scope, Send
 from .calls.line_limits import LineLimits
 from .calls.time_limit import TimeLimitPassed
 from .claims import Identity
-from .errors import (
-    ConfigurationError,
-    ConnectionStringError,
-    HubError,
-    InvalidNameError,
-    NoKeysError,
-    ServiceError,
-)
+from .errors import ConfigurationError, HubError, InvalidNameError, ServiceError
 from .hubs.depends import Dependency, Injection, Overrides
 from .hubs.hub import Connector, Hub, current_app
 from .hubs.threads import Threads
@@ -106,8 +99,9 @@ class Negotiate:
             return _problem(error.status_code, error.detail, **dict(error.headers or {}))
         except InvalidNameError as error:
             return _problem(404, str(error))
-        except (NoKeysError, ConnectionStringError) as error:
-            self._log(hub, 503, error, logging.ERROR, "negotiate answered 503: %s", error)
+        except ConfigurationError as error:
+            if self._lines.is_new(str(error)):
+                self._log(hub, 503, error, logging.ERROR, "negotiate is answered 503: %s", error)
             return _problem(503, str(error))
         except ServiceError as error:
             self._log(hub, 503, error, logging.ERROR, "negotiate answered 503: %s", error)

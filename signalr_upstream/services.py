@@ -147,20 +147,22 @@ class Services:
             )
         return self._services[key]
 
-    def require_proof(self, hub: Hub[Any]) -> None:
-        """Check that calls of this hub can be told from anybody's.
+    def check(self, hub: Hub[Any]) -> None:
+        """Check that calls of this hub can be told from anybody's, and that its negotiate can make tokens.
 
         Raises:
             NoKeysError: no usable access key is configured; the text says why.
             ConnectionStringError: a connection string that cannot be used.
-            ConfigurationError: see ``UpstreamProof.require``.
+            ConfigurationError: see ``UpstreamProof.require`` and ``ServiceClient.check_seal_key``.
         """
-        endpoints = self.client_of(hub).endpoints
-        proof = self._proof_by_token(endpoints)
+        client = self.client_of(hub)
+        proof = self._proof_by_token(client.endpoints)
         if proof is None:
-            endpoints.require_keys()
+            client.endpoints.require_keys()
         else:
             proof.require()
+        if hub.negotiator is not None:
+            client.check_seal_key(e for e in client.endpoints.all if e.credential is not None)
 
     async def start(self) -> None:
         """Fetch what tokens are checked with, so that the first call finds it."""

@@ -321,6 +321,23 @@ async def test_without_a_usable_key_there_is_no_token(
     assert fields(caplog) == [("chat/negotiate", "unavailable")]
 
 
+async def test_without_a_seal_key_an_identity_makes_no_token_which_is_said_at_the_start_and_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    keyless = "Endpoint=https://chat.service.signalr.net;AuthType=azure;"
+    app = make_app(ann, connection_string=keyless, upstream_keys=[KEY])
+
+    with pytest.raises(ConfigurationError, match="seal_key is missing"):
+        app.check_keys()
+    for _ in range(3):
+        assert "seal_key is missing" in detail(await negotiate(app), 503)
+    (record,) = caplog.records
+    assert (record.levelname, record.exc_info) == ("ERROR", None)
+
+    make_app(ann, connection_string=keyless, upstream_keys=[KEY], seal_key="s" * 44).check_keys()
+    make_app(None, connection_string=keyless, upstream_keys=[KEY]).check_keys()
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
 async def test_only_post_negotiates(method: str) -> None:
     answer = await negotiate(make_app(ann), method=method)

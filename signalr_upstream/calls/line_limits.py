@@ -39,6 +39,14 @@ class LineLimits:
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._kinds: dict[Hashable, _Kind] = {}
+        self._said: set[str] = set()
+
+    def is_new(self, text: str) -> bool:
+        """Whether this is said for the first time: what stays so until the program is set up otherwise is said once."""
+        if text in self._said:
+            return False
+        self._said.add(text)
+        return True
 
     def line(self, kind: Hashable, level: int = logging.WARNING) -> tuple[int, str]:
         """The level of one more line of this kind, and what stands at its end: how many were withheld before it."""

@@ -47,7 +47,6 @@ class Refusals:
             SignatureError.status_code,
             f"the signature is missing or wrong: is this the access key of the service{code}?",
         )
-        self._said: set[str] = set()
         self._lines = LineLimits(clock)  # by reason, else outcome
 
     def answer(self, error: SignalRError, scope: Scope, begun: float) -> Reply:
@@ -70,8 +69,7 @@ class Refusals:
         seconds = self._clock() - begun
         outcome, reason = outcome_of(error), reason_of(error)
         if isinstance(error, ConfigurationError):
-            if (text := str(error)) not in self._said:
-                self._said.add(text)
+            if self._lines.is_new(text := str(error)):
                 fields = self._fields(scope, outcome, reason, seconds)
                 logger.error("upstream calls are answered %d: %s", error.status_code, text, extra=fields)
             return

@@ -93,7 +93,7 @@ def look_at_configuration(app: UpstreamApp, hub: Hub[Any]) -> Finding:
     subject = f"configuration of hub {hub.name}"
     try:
         endpoints = app.services.client_of(hub).endpoints
-        app.services.require_proof(hub)
+        app.services.check(hub)
         for endpoint in endpoints.for_sending:
             if endpoint.url.startswith("http://") and not is_loopback(httpx.URL(endpoint.url).host):
                 return Finding(

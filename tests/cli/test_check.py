@@ -25,6 +25,7 @@ NOW = 1_700_000_000.0
 URL = "https://public.example/prefix"
 ABSENT = (404, "Warning.Connection.NotExisted")
 SOMEBODY = "11111111-2222-3333-4444-555555555555"
+SEAL_KEY = "s" * 44
 ENTRA = "Endpoint=https://east.example;AuthType=azure.msi;"
 KEYLESS = "Endpoint=https://east.example;Version=1.0;"
 
@@ -246,7 +247,7 @@ class Credential:
 
 
 def entra_app(token: str | None = "t") -> UpstreamApp:
-    return app_of(KEYLESS, credential=Credential(token), upstream_keys=[KEY])
+    return app_of(KEYLESS, credential=Credential(token), upstream_keys=[KEY], seal_key=SEAL_KEY)
 
 
 @pytest.mark.anyio
@@ -293,6 +294,14 @@ async def test_an_identity_that_may_call() -> None:
     # The key that calls are signed with is in upstream_keys=.
     assert "public address of hub chat: a signed call reaches the app" in of(found, OK)
     assert any("has to be escaped" in text for text in of(found, OK))
+
+
+@pytest.mark.anyio
+async def test_negotiate_of_an_identity_needs_a_seal_key() -> None:
+    found = only_problem(await look(app_of(ENTRA, upstream_keys=[KEY])))
+
+    assert found.text.startswith("seal_key is missing")
+    assert "arguments of UpstreamApp" in found.advice
 
 
 @pytest.mark.anyio
