@@ -1,7 +1,8 @@
 """Spans and metrics for OpenTelemetry: ``UpstreamApp(telemetry=[OpenTelemetry()])``, with the extra ``otel``.
 
 A call is a server span, with the names that Microsoft's SignalR server uses; the trace goes on from the request's
-``traceparent``, and into the REST calls that the handler makes, whose spans are those of an HTTP client.
+``traceparent``, if the call is proven, and into the REST calls that the handler makes, whose spans are those of an HTTP
+client. Baggage ends at the handler.
 
 Spec: https://opentelemetry.io/docs/specs/semconv/rpc/ and https://opentelemetry.io/docs/specs/semconv/http/
 """
@@ -15,7 +16,7 @@ from .errors import MissingExtraError
 from .telemetry import REFUSED_BODIES, UNKNOWN, Call, Negotiation, Observer, Outcome, RestRequest
 
 try:
-    from opentelemetry import context, metrics, propagate, trace
+    from opentelemetry import baggage, context, metrics, propagate, trace
     from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
     from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
 except ModuleNotFoundError as error:
@@ -94,7 +95,9 @@ class OpenTelemetry(Observer):
     def call(self, call: Call) -> Iterator[None]:
         """See ``Observer.call``."""
         begun = time.perf_counter()
-        carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in call.headers}
+        # Anybody can send a traceparent that is sampled.
+        headers = call.headers if call.is_proven else ()
+        carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         token = context.attach(propagate.extract(carrier))
         self._active.add(1)
         try:
@@ -136,7 +139,7 @@ class OpenTelemetry(Observer):
             f"{request.method} {request.template}", kind=SpanKind.CLIENT, attributes=labels
         ) as span:
             carrier: dict[str, str] = {}
-            propagate.inject(carrier)
+            propagate.inject(carrier, baggage.clear())  # what is in it is not for the service
             request.headers.extend(carrier.items())
             yield
             if request.status is not None:

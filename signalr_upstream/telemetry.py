@@ -137,6 +137,11 @@ class Call(Struct, eq=False):
     def __repr__(self) -> str:
         return f"<Call {self.hub}/{self.handler}: {self.outcome}>"
 
+    @property
+    def is_proven(self) -> bool:
+        """Whether it comes from the service; if not, nothing that its headers say is to be believed."""
+        return bool(self.connection_id) and not self.unproven
+
     def refused(self, error: SignalRError) -> None:
         """It ends here: no handler runs."""
         self.outcome = outcome_of(error)
@@ -215,7 +220,7 @@ class Observer:
         self._pools: weakref.WeakSet[Pooled] = weakref.WeakSet()
 
     def call(self, call: Call) -> AbstractContextManager[object]:
-        """An upstream call."""
+        """An upstream call, from where its proofs have been checked."""
         return nullcontext()
 
     def request(self, request: RestRequest) -> AbstractContextManager[object]:
@@ -250,13 +255,20 @@ class Observed(Generic[T]):
 
     Args:
         begins: the observers' methods for such a thing.
+        what: the thing.
     """
 
     def __init__(self, begins: Sequence[Callable[[T], AbstractContextManager[object]]], what: T) -> None:
+        self.what = what
+        self._begins = begins
         self._open: list[AbstractContextManager[object]] = []
+
+    def begin(self) -> None:
+        """It is known well enough to be observed; a second time changes nothing."""
+        begins, self._begins = self._begins, ()
         for begin in begins:
             try:
-                manager = begin(what)
+                manager = begin(self.what)
                 manager.__enter__()
             except Exception:
                 _explain()
@@ -264,6 +276,7 @@ class Observed(Generic[T]):
                 self._open.append(manager)
 
     def __enter__(self) -> Self:
+        self.begin()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -271,6 +284,7 @@ class Observed(Generic[T]):
 
     def end(self) -> None:
         """It has ended, and says itself how."""
+        self.begin()
         for manager in reversed(self._open):
             try:
                 manager.__exit__(None, None, None)

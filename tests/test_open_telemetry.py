@@ -4,6 +4,7 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.baggage import get_baggage
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -25,7 +26,7 @@ from signalr_upstream.open_telemetry import OpenTelemetry
 from signalr_upstream.telemetry import PoolUse
 
 from .issuer import Issuer, entra
-from .support import CONNECTION_STRING, OTHER_KEY, RestService, call_headers, invocation, post
+from .support import CONNECTION_STRING, OTHER_KEY, RestService, call_headers, invocation, post, with_header
 
 pytestmark = pytest.mark.anyio
 
@@ -137,6 +138,61 @@ async def test_a_trace_goes_on_from_the_request_through_the_handler_into_its_sen
     (request,) = collected.rest.requests
     assert request.headers["traceparent"] == f"00-{TRACE_ID}-{client.context.span_id:016x}-01"
     assert SECRET not in "".join(span.to_json() for span in collected.spans)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({"X-ASRS-Signature": None}, {}),
+        ({"X-ASRS-Signature": "sha256=" + "0" * 64}, {}),
+        ({"X-ASRS-Connection-Id": None}, {}),
+        ({}, {"connection_string": "Endpoint=https://chat.service.signalr.net;AccessKey=;"}),
+        ({}, {"code": "another-code-than-the-callers"}),
+    ],
+)
+async def test_a_call_that_is_not_proven_is_in_no_trace_of_its_senders(
+    collected: Collected, changes: dict[str, str | None], options: dict[str, Any]
+) -> None:
+    headers = {**call_headers("ok"), "traceparent": TRACEPARENT}
+    for name, value in changes.items():
+        headers = with_header(headers, name, value)
+
+    answer = await post(collected.app(**options), headers, invocation("ok", "a"))
+
+    assert answer.status_code in (401, 503)
+    (server,) = collected.spans
+    assert server.parent is None
+    assert f"{server.context.trace_id:032x}" != TRACE_ID
+
+
+async def test_a_refused_call_that_is_proven_goes_on_with_its_trace(collected: Collected) -> None:
+    await post(collected.app(), {**call_headers("nobody"), "traceparent": TRACEPARENT}, invocation("nobody"))
+
+    (server,) = collected.spans
+    assert f"{server.context.trace_id:032x}" == TRACE_ID
+
+
+async def test_baggage_ends_at_the_handler(collected: Collected) -> None:
+    hub = Hub("chat")
+    seen: list[object] = []
+
+    @hub.on("ok")
+    async def ok(ctx: Context) -> None:
+        seen.append(get_baggage("tenant"))
+        await ctx.clients.all.send("news")
+
+    app = UpstreamApp(
+        hub,
+        connection_string=CONNECTION_STRING,
+        http_client=collected.rest.client,
+        telemetry=[collected.observer],
+    )
+    await post(app, {**call_headers("ok"), "baggage": "tenant=blue"}, invocation("ok"))
+
+    assert seen == ["blue"]
+    (request,) = collected.rest.requests
+    assert "baggage" not in request.headers
+    assert "traceparent" in request.headers
 
 
 async def test_a_call_without_a_trace_begins_one_and_leaves_nothing_current(collected: Collected) -> None:

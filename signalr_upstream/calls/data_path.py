@@ -122,19 +122,16 @@ class Calls:
         """Answer one upstream call. It never raises for what the caller sent."""
         current = current_app.set(self._app)
         begun = time.perf_counter()
-        call = observed = None
-        if self._observe:
-            call = Call(scope["headers"])
-            observed = Observed(self._observe, call)
+        observed = Observed(self._observe, Call(scope["headers"])) if self._observe else None
         try:
-            await self._answer(scope, receive, send, call, begun)
+            await self._answer(scope, receive, send, observed, begun)
         except (UpstreamError, TokenError, ProtocolError, ConfigurationError, TimeLimitPassed) as error:
             # The time limit is that of the body: that of a handler is an answer to its caller. No variable here may
             # hold the error: its traceback holds them, and only the garbage collector would find both.
             await send_reply(
                 send,
                 self._refuse(
-                    self._body.late() if isinstance(error, TimeLimitPassed) else error, scope, begun, call
+                    self._body.late() if isinstance(error, TimeLimitPassed) else error, scope, begun, observed
                 ),
             )
         finally:
@@ -142,9 +139,12 @@ class Calls:
                 observed.end()
             current_app.reset(current)
 
-    def _refuse(self, error: SignalRError, scope: Scope, begun: float, call: Call | None) -> Reply:
-        if call is not None:
-            call.refused(error)
+    def _refuse(
+        self, error: SignalRError, scope: Scope, begun: float, observed: Observed[Call] | None
+    ) -> Reply:
+        if observed is not None:
+            observed.what.refused(error)
+            observed.begin()
         return self._refusals.answer(error, scope, begun)
 
     def _admit(self, scope: Scope, call: Call | None) -> tuple[dict[bytes, bytes], Route, Endpoint | None]:
@@ -181,9 +181,12 @@ class Calls:
         return headers, route, endpoint
 
     async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, call: Call | None, begun: float
+        self, scope: Scope, receive: Receive, send: Send, observed: Observed[Call] | None, begun: float
     ) -> None:
+        call = None if observed is None else observed.what
         headers, route, endpoint = self._admit(scope, call)
+        if observed is not None:
+            observed.begin()
         handler = route.handler
         if handler is None:
             self._routes.explain_missing(route)

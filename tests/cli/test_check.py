@@ -323,7 +323,7 @@ async def test_a_date_that_is_none_is_not_compared() -> None:
 @pytest.mark.parametrize("setting", [EAST, KEYLESS])
 async def test_an_app_that_wants_tokens_is_not_called_with_a_signature_alone(setting: str) -> None:
     trusted = EntraUpstream(tenant=SOMEBODY, audience="api://a", identities=[SOMEBODY])
-    app = app_of(setting, entra=trusted, credential=Credential("t"))
+    app = app_of(setting, entra=trusted, credential=Credential("t"), seal_key=SEAL_KEY)
 
     found = await look(app, public=in_process(app))
 
