@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -31,12 +32,20 @@ logger = logging.getLogger("signalr_upstream")
 Limited = Callable[[Awaitable[Identity]], Awaitable[Identity]]
 """Awaits within a time limit, or raises ``TimeLimitPassed``."""
 
+MAX_SHOWN = 100
+"""Characters of an origin or a hub's name that are logged: anybody chooses them."""
+
+_NAME_IT = "to let it in, name it in UpstreamApp(..., cors_origins=[...])"
 _DOUBLED = "/negotiate/negotiate"
 _OUTCOMES = {200: "success", 404: "not_found", 500: "failed", 503: "unavailable"}
 
 
 class Negotiate:
-    """The ASGI endpoint behind ``/{hub}/negotiate``."""
+    """The ASGI endpoint behind ``/{hub}/negotiate``.
+
+    Attributes:
+        lines: limits what is logged, since anybody can ask.
+    """
 
     def __init__(
         self,
@@ -52,7 +61,7 @@ class Negotiate:
         self._overrides = overrides
         self._observers = observers
         self._threads = Threads()
-        self._lines = LineLimits()
+        self.lines = LineLimits()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -75,20 +84,21 @@ class Negotiate:
         name: str = request.path_params["hub"]
         hub = self._find_hub(name)
         if request.scope["path"].endswith(f"/{name}{_DOUBLED}"):
-            return _problem(
-                404,
-                f'the client adds /negotiate itself: build it with withUrl(".../{name}"), without /negotiate',
+            return self._not_found(
+                name,
+                "the client adds /negotiate itself",
+                f': build it with withUrl(".../{name}"), without /negotiate',
             )
         if request.method != "POST":
             return _problem(405, "negotiate is POST", allow="POST, OPTIONS")
         if hub is None:
-            return _problem(
-                404,
+            return self._not_found(
+                name,
                 'there is no such hub in this app: withUrl(".../<name>") ends with the name in Hub("<name>")',
             )
         if hub.negotiator is None:
-            return _problem(
-                404, f"hub {hub.name!r} has no negotiate function: register one with @hub.negotiate"
+            return self._not_found(
+                name, f"hub {hub.name!r} has no negotiate function: register one with @hub.negotiate"
             )
         try:
             identity = await self._limited(self._identity(hub.negotiator, request))
@@ -98,9 +108,9 @@ class Negotiate:
         except HTTPException as error:
             return _problem(error.status_code, error.detail, **dict(error.headers or {}))
         except InvalidNameError as error:
-            return _problem(404, str(error))
+            return self._not_found(name, str(error))
         except ConfigurationError as error:
-            if self._lines.is_new(str(error)):
+            if self.lines.is_new(str(error)):
                 self._log(hub, 503, error, logging.ERROR, "negotiate is answered 503: %s", error)
             return _problem(503, str(error))
         except ServiceError as error:
@@ -119,7 +129,13 @@ class Negotiate:
         """Say why there is no token: a few times a minute, since anybody can ask for one. A crash has its traceback."""
         crash = error if status == 500 else None
         fields = {"event": f"{hub.name}/negotiate", "outcome": _OUTCOMES[status]}  # see LOG_FIELDS
-        self._lines.log(logger, (hub.name, type(error)), level, text, *args, error=crash, extra=fields)
+        self.lines.log(logger, (hub.name, type(error)), level, text, *args, error=crash, extra=fields)
+
+    def _not_found(self, name: str, detail: str, more: str = "") -> Response:
+        """``more`` is not for the log."""
+        text = "negotiate of hub %r answered 404: %s"
+        self.lines.log(logger, 404, logging.WARNING, text, name[:MAX_SHOWN], detail)
+        return _problem(404, detail + more)
 
     async def _identity(self, negotiator: Dependency, request: Request) -> Identity:
         injection = Injection(
@@ -134,6 +150,29 @@ class Negotiate:
         if not isinstance(identity, Identity):
             raise TypeError(f"a negotiate function returns an Identity, not {type(identity).__name__}")
         return identity
+
+
+class _Cors(CORSMiddleware):
+    """CORS that says how an origin is let in: a browser tells its page nothing of a refused preflight."""
+
+    def __init__(self, app: Negotiate, allow_origins: Sequence[str]) -> None:
+        super().__init__(
+            app,
+            allow_origins=allow_origins,
+            allow_methods=["POST"],
+            allow_headers=["*"],
+            allow_credentials=True,
+            max_age=3600,
+        )
+        self._lines = app.lines
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        origin = request_headers["origin"]
+        if self.is_allowed_origin(origin):
+            return super().preflight_response(request_headers)
+        text = "a page of %r may not negotiate: %s"
+        self._lines.log(logger, 400, logging.WARNING, text, origin[:MAX_SHOWN], _NAME_IT)
+        return _problem(400, f"pages of this origin may not negotiate: {_NAME_IT}", vary="Origin")
 
 
 def negotiate_routes(
@@ -157,14 +196,7 @@ def negotiate_routes(
         raise ConfigurationError(
             "cors_origins: name the origins; browsers refuse '*' for requests with credentials"
         )
-    endpoint = CORSMiddleware(
-        Negotiate(app, find_hub, limited, overrides, observers),
-        allow_origins=cors_origins,
-        allow_methods=["POST"],
-        allow_headers=["*"],
-        allow_credentials=True,
-        max_age=3600,
-    )
+    endpoint = _Cors(Negotiate(app, find_hub, limited, overrides, observers), cors_origins)
     # With a slash at the end, too: Litestar adds one to the paths of apps that it mounts.
     paths = ("/{hub}/negotiate", "/{hub}/negotiate/", "/{hub}" + _DOUBLED)
     return [Route(path, endpoint) for path in paths]

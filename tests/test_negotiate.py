@@ -15,6 +15,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from signalr_upstream import ClientAccess, Depends, Forbidden, Hub, HubError, Identity, UpstreamApp
+from signalr_upstream.calls.line_limits import LINES
 from signalr_upstream.errors import ConfigurationError, RegistrationError
 
 from .support import CONNECTION_STRING, KEY, detail
@@ -116,7 +117,8 @@ async def test_a_family_does_not_serve_names_that_the_service_would_not_take(
     answer = await negotiate(make_app(ann, hub="tenant_*"), f"/{name}/negotiate")
 
     assert "hub name" in detail(answer, 404)
-    assert caplog.records == []
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert len(caplog.text) < 400
 
 
 # --- a login of one's own ---
@@ -304,9 +306,25 @@ async def test_an_identity_too_large_for_a_token_is_a_500_that_shows_no_claim(
     assert "S3CRET" not in caplog.text
 
 
-async def test_a_hub_without_a_function_says_so_and_makes_no_token() -> None:
+async def test_a_hub_without_a_function_says_so_and_makes_no_token(caplog: pytest.LogCaptureFixture) -> None:
     assert "@hub.negotiate" in detail(await negotiate(make_app(None)), 404)
     assert "no such hub" in detail(await negotiate(make_app(ann), "/nobody/negotiate"), 404)
+
+    told = [record.getMessage() for record in caplog.records]
+    assert told[0].startswith("negotiate of hub 'chat' answered 404: hub 'chat' has no negotiate function: ")
+    assert told[1].startswith("negotiate of hub 'nobody' answered 404: there is no such hub in this app: ")
+
+
+async def test_who_asks_for_what_is_not_there_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    app = make_app(ann)
+
+    for _ in range(LINES + 5):
+        await negotiate(app, f"/%0A{'x' * 1000}/negotiate")
+        await negotiate(app, method="OPTIONS", origin="https://e", access_control_request_method="POST")
+
+    assert len(caplog.records) == 2 * LINES
+    assert {len(record.getMessage().splitlines()) for record in caplog.records} == {1}
+    assert max(len(record.getMessage()) for record in caplog.records) < 300
 
 
 @pytest.mark.parametrize(
@@ -393,14 +411,19 @@ async def test_pages_of_the_named_origins_may_negotiate_with_credentials() -> No
 
 
 @pytest.mark.parametrize("origins", [[], [ORIGIN]])
-async def test_pages_of_other_origins_may_not(origins: list[str]) -> None:
+async def test_pages_of_other_origins_may_not(origins: list[str], caplog: pytest.LogCaptureFixture) -> None:
     app = make_app(ann, cors_origins=origins)
     other = "https://evil.example"
 
     preflight = await negotiate(app, method="OPTIONS", origin=other, access_control_request_method="POST")
     answer = await negotiate(app, origin=other)
 
-    assert preflight.status_code == 400
+    assert "cors_origins=[...]" in detail(preflight, 400)
+    assert preflight.headers["vary"] == "Origin"
+    assert [record.getMessage() for record in caplog.records] == [
+        "a page of 'https://evil.example' may not negotiate: to let it in, name it in "
+        "UpstreamApp(..., cors_origins=[...])"
+    ]
     assert "access-control-allow-origin" not in preflight.headers
     assert "access-control-allow-origin" not in answer.headers
 
