@@ -6,6 +6,7 @@ import click
 from click.core import ParameterSource
 
 from ..errors import ConfigurationError, MissingExtraError
+from ..protocol.path import DEFAULT_PATTERN
 from .logs import local_service_log
 from .options import (
     app_argument,
@@ -24,8 +25,9 @@ from .options import (
 @option("--service-port", default=8888, type=click.IntRange(0, 65535), help="Port of the local service.")
 @option(
     "--path",
-    default="/{hub}/{category}/{event}",
-    help="Where the app takes upstream calls, with the prefix it is mounted under.",
+    default=None,
+    help="Where the app takes upstream calls, with the prefix it is mounted under; default: found out where an app "
+    f"of Starlette or FastAPI mounts it, else {DEFAULT_PATTERN}.",
 )
 @option(
     "--reload-dir",
@@ -49,7 +51,7 @@ def dev(  # noqa: PLR0917 - click passes them by name
     app_dir: str,
     port: int,
     service_port: int,
-    path: str,
+    path: str | None,
     reload_dirs: tuple[str, ...],
     cors_origins: tuple[str, ...],
     retry_upstream: bool,

@@ -9,15 +9,20 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import click
+import msgspec
 from watchfiles import PythonFilter, awatch
 
 from ..connection_string import DEFAULT_SETTING
 from ..local import LocalService, server  # noqa: F401 - a missing extra is to be missed now
+from ..local.upstream.rules import Served
+from ..local.upstream.templates import UpstreamTemplate
+from ..protocol.path import DEFAULT_PATTERN
 
 # Seconds that upstream calls wait for an app that does not listen: longer than a restart takes.
 CONNECT_PATIENCE = 15.0
@@ -28,13 +33,13 @@ END_PATIENCE = 4.0
 
 @dataclass(frozen=True, kw_only=True)
 class Development:
-    """What ``dev`` runs, and where. Both ports are on loopback."""
+    """What ``dev`` runs, and where. Both ports are on loopback; no ``path`` is one that the app is asked for."""
 
     app: str
     app_dir: str
     port: int
     service_port: int
-    path: str
+    path: str | None
     reload_dirs: tuple[str, ...]
     cors_origins: tuple[str, ...] = ()
     retry_upstream: bool = False
@@ -43,9 +48,14 @@ class Development:
 
 async def develop(development: Development) -> None:
     """Run the app and the service until SIGINT or SIGTERM."""
+    with tempfile.TemporaryDirectory(prefix="signalr-upstream-") as folder:
+        await _develop(development, Report(development, Path(folder, "served.json")))
+
+
+async def _develop(development: Development, report: "Report") -> None:
     stop = stop_on_signals()
     service = LocalService(
-        upstream=f"http://127.0.0.1:{development.port}{development.path}",
+        upstream=report,
         port=development.service_port,
         cors_origins=development.cors_origins,
         retry_upstream=development.retry_upstream,
@@ -54,7 +64,7 @@ async def develop(development: Development) -> None:
     )
     async with service:
         _announce(development, service)
-        app = await AppProcess.start(development, service.connection_string)
+        app = await AppProcess.start(development, service.connection_string, report)
         try:
             async for changes in awatch(
                 *development.reload_dirs, watch_filter=PythonFilter(), stop_event=stop, debounce=200
@@ -62,7 +72,7 @@ async def develop(development: Development) -> None:
                 names = ", ".join(sorted({Path(path).name for _, path in changes}))
                 click.echo(f"{names} changed: restarting the app")
                 await app.end()
-                app = await AppProcess.start(development, service.connection_string)
+                app = await AppProcess.start(development, service.connection_string, report)
         finally:
             await app.end()
 
@@ -76,6 +86,24 @@ def _announce(development: Development, service: LocalService) -> None:
     click.echo(f"Saving a Python file in {folders} restarts the app. Ctrl-C ends both.")
 
 
+class Report:
+    """What the app's process has said of itself.
+
+    The file is there before the app listens, and so before a call can reach it: it is looked for when one is made.
+    """
+
+    def __init__(self, development: Development, file: Path) -> None:
+        self.file = file
+        path = development.path or DEFAULT_PATTERN
+        self._served = Served((UpstreamTemplate(f"http://127.0.0.1:{development.port}{path}"),))
+
+    def __call__(self) -> Served:
+        if self.file.exists():
+            self._served = msgspec.json.decode(self.file.read_bytes(), type=Served)
+            self.file.unlink()
+        return self._served
+
+
 class AppProcess:
     """One run of the app, in a process of its own."""
 
@@ -84,11 +112,12 @@ class AppProcess:
         self._report = asyncio.create_task(_report_end(process))
 
     @classmethod
-    async def start(cls, development: Development, connection_string: str) -> Self:
+    async def start(cls, development: Development, connection_string: str, report: "Report") -> Self:
         """Start the app. That it cannot be imported is told on the terminal, not raised."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "signalr_upstream.cli.app_process"),
             *(development.app, development.app_dir, str(development.port)),
+            *(development.path or "", str(report.file)),
             # Read also by a client that the app makes outside of an UpstreamApp.
             env={**os.environ, DEFAULT_SETTING: connection_string},
         )

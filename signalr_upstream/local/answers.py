@@ -1,6 +1,7 @@
-"""Answers of the local service that are no success, and what pages of other origins need to see any."""
+"""Answers of the local service that are no success, what pages of other origins need to see any, and what a server
+hears of the lifespan."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http.client import responses
 from typing import Any
 
@@ -74,3 +75,14 @@ def with_cors(send: Send, origin: str) -> Send:
         await send(message)
 
     return sendwith_cors
+
+
+async def lifespan(receive: Receive, send: Send, shutdown: Callable[[], Awaitable[None]]) -> None:
+    """Tell a server that runs the lifespan that all is well; at its end, when the shutdown is over."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.shutdown":
+            await shutdown()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        await send({"type": "lifespan.startup.complete"})

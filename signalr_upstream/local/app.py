@@ -3,12 +3,11 @@
 Its ASGI app serves negotiate, the clients' transports and the REST API; ``async with`` opens a port for it.
 """
 
-import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
@@ -19,7 +18,7 @@ from ..connection_string import bare_host, counts_as_none, is_loopback, parse_co
 from ..errors import ConfigurationError, MissingExtraError, SignalRError
 from ..transports.transport import Transport
 from .admission import WILDCARDS, Admission, Query, Refused
-from .answers import is_preflight, preflight, send_refusal, with_cors
+from .answers import is_preflight, lifespan, preflight, send_refusal, with_cors
 from .clients.client_connection import ClientConnection
 from .clients.client_endpoint import ClientEndpoint, is_clients_path
 from .clock import Clock, SystemClock
@@ -30,13 +29,14 @@ from .issuer import LocalCredential, TokenIssuer
 from .records.entries import RestCall, UpstreamCall
 from .records.fixture import lines_of, write_lines
 from .records.journal import Journal
-from .records.recording import record, target
+from .records.recording import record
+from .refusals import Refusals
 from .rest.api import RestEndpoint
 from .rest.signing_keys import SigningKeys
-from .socketless.hosted_app import HostedApp, templates_for
+from .socketless.hosted_app import HostedApp, rules_for
 from .socketless.in_process import InProcess, InProcessTransport
 from .upstream.delivery import TIMEOUT, Upstream
-from .upstream.rules import Rules
+from .upstream.rules import Upstreams
 from .upstream.templates import UpstreamTemplate
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class LocalService:
         upstream: instead, where an app elsewhere takes them: a URL template, such as
             ``"http://localhost:8080/{hub}/{category}/{event}"``, a list of ``UpstreamTemplate`` of which the first
             that fits a call counts, or the ``Path`` of a settings file, Microsoft's ``settings.json`` or a JSON
-            template of Azure's resource manager, which is read again whenever it changes. With an ``app`` they
-            say which calls it gets, and at which path.
+            template of Azure's resource manager, which is read again whenever it changes; ``dev`` gives a function
+            that is asked for each call. With an ``app`` they say which calls it gets, and at which path.
         keys: access keys; default: one that nobody knows.
         host: address to listen on. Other than loopback it needs ``keys`` of one's own.
         port: 0 means a free one, None that nothing listens: clients are those of ``connect``, and the app must be
@@ -92,7 +92,7 @@ class LocalService:
         app: ASGIApp | None = None,
         *,
         lifespan: bool = True,
-        upstream: str | os.PathLike[str] | Sequence[UpstreamTemplate] | None = None,
+        upstream: Upstreams | None = None,
         keys: Sequence[str] | None = None,
         host: str = "127.0.0.1",
         port: int | None = 0,
@@ -117,10 +117,11 @@ class LocalService:
         self.clock = clock or SystemClock()
         self.journal = Journal(self.clock)
         self.faults = Faults()
+        self._refusals = Refusals(self.journal)
         self._tokens = TokenIssuer(lambda: self.url, self.clock)
         self._upstream = Upstream(
             app=self._app,
-            rules=Rules(templates_for(app) if upstream is None and app is not None else upstream or ()),
+            rules=rules_for(app, upstream),
             keys=keys,
             lenient=lenient,
             timeout=upstream_timeout,
@@ -142,7 +143,12 @@ class LocalService:
         )
         self._hubs: dict[str, Hub[ClientConnection]] = {}
         self._rest = RestEndpoint(
-            admission=self._admission, keys=self._keys, hubs=self.hub, lenient=lenient, clock=self.clock
+            admission=self._admission,
+            keys=self._keys,
+            hubs=self.hub,
+            is_known=lambda name: name in self._hubs or self._upstream.rules.has_hub(name),
+            lenient=lenient,
+            clock=self.clock,
         )
         self._clients = ClientEndpoint(
             admission=self._admission,
@@ -150,6 +156,7 @@ class LocalService:
             upstream=self._upstream,
             clock=self.clock,
             journal=self.journal,
+            refusals=self._refusals,
             streams=experimental_streams,
             faults=self.faults,
             lenient=lenient,
@@ -334,7 +341,7 @@ class LocalService:
     async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The service as an ASGI app."""
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send, self.aclose)
+            await lifespan(receive, send, self.aclose)
             return
         if scope["type"] == "http" and is_inspector_path(scope["path"]):
             await self._inspector(scope, receive, send)
@@ -345,7 +352,7 @@ class LocalService:
             self._admission.check_host(headers.get("host"))
             self._admission.check_origin(origin)
         except Refused as error:
-            self.journal.refused(error.status_code, scope.get("method", "GET"), target(scope), str(error))
+            self._refusals.note(error, scope)
             await send_refusal(error, scope, receive, send)
             return
         if scope["type"] == "http" and origin is not None:
@@ -388,13 +395,3 @@ class LocalService:
 def _check_keys(keys: Sequence[str]) -> None:
     if not keys or any(counts_as_none(key) for key in keys):
         raise ConfigurationError("an access key has 32 bytes or more and is no placeholder")
-
-
-async def _lifespan(receive: Receive, send: Send, shutdown: Callable[[], Any]) -> None:
-    while True:
-        message = await receive()
-        if message["type"] == "lifespan.shutdown":
-            await shutdown()
-            await send({"type": "lifespan.shutdown.complete"})
-            return
-        await send({"type": "lifespan.startup.complete"})

@@ -19,7 +19,7 @@ from signalr_upstream.cli import main
 from signalr_upstream.cli.reloading import pick_port
 from signalr_upstream.connection_string import parse_connection_string
 
-from .conftest import Start, is_open
+from .conftest import PATIENCE, Start, is_open
 from .test_run import wait_until
 
 APP = """
@@ -91,6 +91,85 @@ def test_the_app_runs_with_the_local_service_and_restarts_when_it_is_saved(
     assert command.wait() == 0
     assert not is_open(port)
     assert not is_open(service_port)
+
+
+MOUNTED = """
+from fastapi import FastAPI
+from starlette.requests import Request
+from signalr_upstream import Hub, Identity, UpstreamApp
+
+chat = Hub("chat")
+
+@chat.negotiate
+async def negotiate(request: Request) -> Identity:
+    return Identity(user_id="ann")
+
+@chat.on("hello")
+async def hello() -> str:
+    return "hello from {prefix}"
+
+app = FastAPI()
+app.mount("{prefix}", UpstreamApp(chat, code="s3cret"))
+"""
+
+
+def invoke(port: int, prefix: str) -> str:
+    """What a client gets that connects below a prefix and invokes ``hello``; "" while the app is not there."""
+    try:
+        answer = httpx.post(f"http://127.0.0.1:{port}{prefix}/chat/negotiate")
+    except httpx.TransportError:
+        return ""
+    if answer.status_code != 200:
+        return ""
+    access = answer.json()
+    url = f"{access['url'].replace('http:', 'ws:')}&access_token={access['accessToken']}"
+    with connect(url, proxy=None) as client:
+        client.send(
+            '{"protocol":"json","version":1}\x1e{"type":1,"invocationId":"0","target":"hello","arguments":[]}\x1e'
+        )
+        while '"invocationId":"0"' not in (text := str(client.recv(PATIENCE))):
+            pass
+    return text
+
+
+def test_an_app_is_called_below_the_prefix_that_it_is_mounted_under(
+    start: Start, folder: Path, port: int, service_port: int
+) -> None:
+    (folder / "app.py").write_text(MOUNTED.replace("{prefix}", "/signalr"))
+    command = start("dev", "app:app", "--port", str(port), "--service-port", str(service_port))
+    url = f"http://127.0.0.1:{port}%s/{{hub}}/{{category}}/{{event}}?code=..."
+    command.read_until(f"Upstream calls go to {url % '/signalr'}")
+    wait_until(lambda: "hello from /signalr" in invoke(port, "/signalr"))
+
+    (folder / "app.py").write_text(MOUNTED.replace("{prefix}", "/live"))
+    command.read_until(f"Upstream calls go to {url % '/live'}")
+    wait_until(lambda: "hello from /live" in invoke(port, "/live"))
+
+    command.send(signal.SIGINT)
+    assert command.wait() == 0
+    assert "404" not in command.output
+    assert "s3cret" not in command.output
+
+
+def test_the_prefix_of_an_app_that_cannot_be_looked_into_is_given(
+    start: Start, folder: Path, port: int, service_port: int
+) -> None:
+    (folder / "app.py").write_text(
+        MOUNTED.replace("{prefix}", "/signalr").replace(', code="s3cret"', "")
+        + "\nframework = app\nasync def app(*asgi): await framework(*asgi)\n"
+    )
+    flags = ["--port", str(port), "--service-port", str(service_port)]
+    command = start("dev", "app:app", *flags)
+    wait_until(lambda: "Invocation failed" in invoke(port, "/signalr"))
+    command.read_until(
+        f"http://127.0.0.1:{port}/chat/messages/hello answered 404: Not Found. Mounted under a prefix?"
+    )
+    command.send(signal.SIGINT)
+    assert command.wait() == 0
+
+    path = "/signalr/{hub}/{category}/{event}"
+    start("dev", "app:app", *flags, "--path", path).read_until(f"http://127.0.0.1:{port}{path}")
+    wait_until(lambda: "hello from /signalr" in invoke(port, "/signalr"))
 
 
 def test_failed_calls_are_tried_again_and_streams_go_to_the_app_on_request(

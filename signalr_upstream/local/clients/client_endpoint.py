@@ -29,7 +29,7 @@ from ..connections import Hub
 from ..faults import Faults
 from ..records.entries import Client
 from ..records.journal import Journal
-from ..records.recording import target
+from ..refusals import Refusals
 from ..request_body import read_body
 from ..upstream.delivery import Caller, Upstream
 from .client_connection import ClientConnection
@@ -74,6 +74,7 @@ class ClientEndpoint:
         upstream: Upstream,
         clock: Clock,
         journal: Journal,
+        refusals: Refusals,
         streams: bool,
         faults: Faults,
         lenient: bool,
@@ -83,6 +84,7 @@ class ClientEndpoint:
         self._upstream = upstream
         self._clock = clock
         self._journal = journal
+        self._refusals = refusals
         self._streams = streams
         self._faults = faults
         self._lenient = lenient
@@ -144,7 +146,7 @@ class ClientEndpoint:
     def _refuse(
         self, scope: Scope, error: SignalRError, headers: Mapping[str, str] | None = None
     ) -> Response:
-        self._journal.refused(error.status_code, scope.get("method", "GET"), target(scope), str(error))
+        self._refusals.note(error, scope)
         return plain_refusal(error, headers)
 
     def _admit(self, request: HTTPConnection, *, from_query: bool) -> "_Guest":

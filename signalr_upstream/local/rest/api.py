@@ -7,6 +7,7 @@ details.
 Spec: https://learn.microsoft.com/azure/azure-signalr/signalr-reference-data-plane-rest-api
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
@@ -31,6 +32,13 @@ from .signing_keys import SigningKeys
 
 LENIENT_MAX_BODY = 30_000_000
 """Bytes of one request body that Microsoft's emulator takes; the service itself takes 1 MB."""
+
+MAX_TOLD = 100
+"""Names of unknown hubs that are told, each once."""
+
+_SENDS = (api.SEND_TO_ALL, api.SEND_TO_GROUP, api.SEND_TO_USER, api.SEND_TO_CONNECTION)
+
+_log = logging.getLogger("signalr_upstream.local")
 
 Handler = Callable[[Call], Awaitable[Response | None]]
 
@@ -60,6 +68,7 @@ class RestEndpoint:
 
     Args:
         hubs: finds a hub's connections by its name.
+        is_known: whether a hub, by its name in lower case, has had a client or is one of the app's.
         lenient: answer as Microsoft's emulator does.
         clock: the service's.
     """
@@ -70,11 +79,14 @@ class RestEndpoint:
         admission: Admission,
         keys: SigningKeys,
         hubs: Hubs,
+        is_known: Callable[[str], bool],
         lenient: bool,
         clock: Clock,
     ) -> None:
         self._admission = admission
         self._hubs = hubs
+        self._is_known = is_known
+        self._told: set[str] = set()
         self._lenient = lenient
         self._clock = clock
         self._max_body = LENIENT_MAX_BODY if lenient else api.MAX_BODY
@@ -98,6 +110,8 @@ class RestEndpoint:
         for kind, value in match.values.items():
             check_name(kind, value)
         hub_name = _hub_name(match, query)
+        if match.operation in _SENDS and hub_name not in self._told:
+            self._tell_of_unknown(hub_name)
         body = await read_body(request, self._max_body)
         host = request.headers.get("host", "")
         call = Call(
@@ -118,6 +132,14 @@ class RestEndpoint:
         answer = await self._handlers[match.operation](call)
         return Response(status_code=self._status(match)) if answer is None else answer
 
+    def _tell_of_unknown(self, hub_name: str) -> None:
+        """What is sent to a wrong name arrives nowhere and is no error."""
+        if len(self._told) < MAX_TOLD and not self._is_known(hub_name):
+            self._told.add(hub_name)
+            _log.info(
+                "a send to hub %r reaches nobody: it has never had a client. Is that its name?", hub_name
+            )
+
     def _status(self, match: Match) -> int:
         status = match.operation.success[0]
         if self._lenient:
@@ -127,9 +149,7 @@ class RestEndpoint:
 
 def _handlers(keys: SigningKeys) -> Mapping[Operation, Handler]:
     return {
-        **dict.fromkeys(
-            (api.SEND_TO_ALL, api.SEND_TO_GROUP, api.SEND_TO_USER, api.SEND_TO_CONNECTION), members.send
-        ),
+        **dict.fromkeys(_SENDS, members.send),
         **dict.fromkeys(
             (api.CLOSE_ALL, api.CLOSE_GROUP, api.CLOSE_USER, api.CLOSE_CONNECTION), members.close
         ),

@@ -1,7 +1,7 @@
 """An app in this process, as a server hosts it: its lifespan is run, and what it sends comes to the local service."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,6 +11,7 @@ from ...errors import ConfigurationError
 from ...protocol.path import DEFAULT_PATTERN
 from ...services import Connection
 from ...transports.transport import Transport
+from ..upstream.rules import Rules, Served, Upstreams
 from ..upstream.templates import IN_PROCESS, UpstreamTemplate
 
 PATIENCE = 30.0
@@ -132,14 +133,21 @@ def _found(app: object, prefix: str) -> Iterator[tuple[UpstreamApp, str]]:
         yield from _found(getattr(route, "app", None), prefix + getattr(route, "path", ""))
 
 
-def templates_for(app: object) -> list[UpstreamTemplate]:
-    """Where calls to an app in this process go: each hub's to the ``UpstreamApp`` that has it."""
+def hubs_of(apps: Iterable[UpstreamApp]) -> tuple[str, ...]:
+    """The hubs of apps, as ``Served`` has them."""
+    return tuple(one.services.name_of(hub.name).lower() for one in apps for hub in one.hubs)
+
+
+def templates_for(app: object, *, base: str = IN_PROCESS) -> list[UpstreamTemplate]:
+    """Where calls to an app go: each hub's to the ``UpstreamApp`` that has it.
+
+    Args:
+        base: begins the URLs: scheme and host.
+    """
     apps = upstream_apps(app)
-    urls = {one: f"{IN_PROCESS}{prefix}{one.upstream_path}" for one, prefix in apps.items()}
+    urls = {one: f"{base}{prefix}{one.upstream_path}" for one, prefix in apps.items()}
     if len(apps) < 2:
-        return [UpstreamTemplate(url) for url in urls.values()] or [
-            UpstreamTemplate(IN_PROCESS + DEFAULT_PATTERN)
-        ]
+        return [UpstreamTemplate(url) for url in urls.values()] or [UpstreamTemplate(base + DEFAULT_PATTERN)]
     exact = [
         UpstreamTemplate(urls[one], hub=one.services.name_of(hub.name))
         for one in apps
@@ -148,3 +156,11 @@ def templates_for(app: object) -> list[UpstreamTemplate]:
     ]
     families = [urls[one] for one in apps if any(hub.is_family for hub in one.hubs)]
     return [*exact, UpstreamTemplate(next(iter([*families, *urls.values()])))]
+
+
+def rules_for(app: object | None, upstream: Upstreams | None) -> Rules:
+    """Where calls go: as is said, else to an app in this process."""
+    if upstream is not None or app is None:
+        return Rules(upstream or ())
+    served = Served(tuple(templates_for(app)), hubs_of(upstream_apps(app)))
+    return Rules(lambda: served)

@@ -32,7 +32,7 @@ from .app_transport import AppTransport
 from .attempts import Answer, Attempts, Post, UnreachableError
 from .http_transport import HttpTransport
 from .rules import Rules
-from .templates import UpstreamTemplate, origin
+from .templates import UpstreamTemplate, hide_secrets, origin
 
 TIMEOUT = 100.0
 """Seconds an app has to answer: .NET's default, which the service and its emulator share."""
@@ -171,10 +171,7 @@ class Upstream:
             return Completion(invocation_id, error=f"Invocation failed, {error}") if invocation_id else None
         failed = answer.status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT)
         if failed:
-            where, said = origin(post.url), _excerpt(answer)
-            _log.warning(
-                "%r of hub %r: the app at %s answered %d%s", shown, caller.hub, where, answer.status, said
-            )
+            _log.warning("%r of hub %r: %s", shown, caller.hub, _failure(post, answer))
         if invocation_id is None:
             return None
         result = self._for_client(answer, message, invocation_id, binary=binary)
@@ -253,15 +250,36 @@ class Upstream:
 
 _REDIRECT = ": a redirect is not followed, since the signature would go along. Use the URL that it leads to."
 
+_PREFIX = (
+    ". Mounted under a prefix? Calls have to go there: `dev --path '/prefix/{hub}/{category}/{event}'`, "
+    "`local --upstream 'http://host/prefix/{hub}/{category}/{event}'`"
+)
+
+
+def _failure(post: Post, answer: Answer) -> str:
+    """What went wrong, for the log. A 404 that is no problem of ours was answered by something around the app."""
+    where, advice = origin(post.url), ""
+    if answer.status == HTTPStatus.NOT_FOUND and not _media_type(answer).startswith(
+        b"application/problem+json"
+    ):
+        where, advice = hide_secrets(post.url)[:MAX_EXCERPT], _PREFIX
+    return f"the app at {where} answered {answer.status}{_excerpt(answer)}{advice}"
+
 
 def _excerpt(answer: Answer) -> str:
-    """What a failing answer says, as the end of a log line: the detail of a problem, else how the body begins."""
+    """What a failing answer says, as the end of a line: the detail of a problem, else how the body begins; of a page
+    nothing."""
     try:
         text = msgspec.json.decode(answer.body, type=_Problem).detail
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        text = answer.body[: 4 * MAX_EXCERPT].decode("utf-8", "replace")
+        is_page = _media_type(answer).startswith(b"text/html")
+        text = "" if is_page else answer.body[: 4 * MAX_EXCERPT].decode("utf-8", "replace")
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return f": {text[:MAX_EXCERPT]}" if text else ""
+
+
+def _media_type(answer: Answer) -> bytes:
+    return next((value.lower() for name, value in answer.headers if name.lower() == b"content-type"), b"")
 
 
 class _Problem(msgspec.Struct):

@@ -1,13 +1,15 @@
 """The upstream templates in force: in order, of which the first that fits a call counts.
 
-They are given once, or stand in a settings file that is read again whenever it changes.
+They are given once, or stand in a settings file that is read again whenever it changes, or are asked for.
 """
 
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+
+import msgspec
 
 from ...errors import ConfigurationError, MissingExtraError
 from .settings import find_settings, read_settings
@@ -16,27 +18,61 @@ from .templates import UpstreamTemplate, describe
 _log = logging.getLogger("signalr_upstream.local")
 
 
+class Served(msgspec.Struct, frozen=True):
+    """What is known of an app.
+
+    Attributes:
+        templates: where its calls go, in order.
+        hubs: those that it has, in lower case and with the application's prefix; a family ends in ``*``.
+    """
+
+    templates: tuple[UpstreamTemplate, ...]
+    hubs: tuple[str, ...] = ()
+
+
+Upstreams = str | os.PathLike[str] | Sequence[UpstreamTemplate] | Callable[[], Served]
+"""What says where calls go; see ``Rules``."""
+
+
 class Rules:
     """The templates in force.
 
     Args:
-        upstream: the URL template that takes every call, templates in order, or the path of a settings file or of the
-            folder that a ``settings.json`` is in.
+        upstream: the URL template that takes every call, templates in order, the path of a settings file or of the
+            folder that a ``settings.json`` is in, or a function that is asked for every call.
 
     Raises:
         ConfigurationError: a URL is none, or the settings file cannot be used.
     """
 
-    def __init__(self, upstream: "str | os.PathLike[str] | Sequence[UpstreamTemplate]" = ()) -> None:
+    def __init__(self, upstream: Upstreams = ()) -> None:
         self.path: Path | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._served: Callable[[], Served]
         if isinstance(upstream, str):
-            self.templates: tuple[UpstreamTemplate, ...] = (UpstreamTemplate(upstream),)
+            self._use(UpstreamTemplate(upstream))
         elif isinstance(upstream, os.PathLike):
             self.path = find_settings(Path(upstream))
-            self.templates = read_settings(self.path)
+            self._use(*read_settings(self.path))
+        elif callable(upstream):
+            self._served = upstream
         else:
-            self.templates = tuple(upstream)
+            self._use(*upstream)
+
+    def _use(self, *templates: UpstreamTemplate) -> None:
+        served = Served(templates)
+        self._served = lambda: served
+
+    @property
+    def templates(self) -> tuple[UpstreamTemplate, ...]:
+        """In order."""
+        return self._served().templates
+
+    def has_hub(self, name: str) -> bool:
+        """Whether the app is known to have a hub of this name, which is in lower case."""
+        return any(
+            name.startswith(hub[:-1]) if hub.endswith("*") else name == hub for hub in self._served().hubs
+        )
 
     def find(self, *, hub: str, category: str, event: str) -> UpstreamTemplate | None:
         """The template that takes a call; None if there is none."""
@@ -84,6 +120,6 @@ class Rules:
         except ConfigurationError as error:
             _log.error("%s. The templates that were read before stay in force.", error)
             return
-        self.templates = templates
+        self._use(*templates)
         lines = describe(templates) or ["No upstream is set."]
         _log.info("Current Upstream Settings:\n%s", "\n".join(lines))

@@ -1,6 +1,7 @@
 """The REST API over HTTP, without a socket: statuses, versions, bodies, errors, hostile requests."""
 
 import asyncio
+import logging
 import struct
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from signalr_upstream import Hub, ServiceClient, UpstreamApp
 from signalr_upstream.auth import encode_token
 from signalr_upstream.local import LocalService
+from signalr_upstream.local.rest.api import MAX_TOLD
 from signalr_upstream.protocol.rest import (
     COMPLETE_STREAM,
     INVOKE_CONNECTION,
@@ -50,6 +53,37 @@ async def test_sends_are_encoded_once_a_protocol_and_reach_everybody(service: Lo
     # 0xcb: a float, for MessagePack has no integer that large
     large = b"\xcb" + struct.pack(">d", 12345678901234567890123)
     assert two.take() == [b"\x15\x96\x01\x80\xc0\xa1t\x93\x01\xa2\xc3\xa9" + large + b"\x90"]
+
+
+async def test_a_send_to_a_hub_that_nobody_knows_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "signalr_upstream.local")
+    app = UpstreamApp(Hub("Known"), Hub("tenant_*"), application="shop")
+    async with LocalService(app, keys=[KEY], port=None) as service:
+        client = await service.connect("visited")
+        await client.close()
+        caplog.clear()
+        async with ServiceClient(service.connection_string, transport=service.transport) as sender:
+            for name in ("visited", "shop_known", "shop_tenant_7", "knwon", "KNWON", "known", "tenant_7"):
+                await sender.hub(name).clients.all.send("t")
+            await sender.hub("other").groups.exists("g")
+
+    told = [record.getMessage() for record in caplog.records if record.name == "signalr_upstream.local"]
+    assert told == [
+        f"a send to hub '{name}' reaches nobody: it has never had a client. Is that its name?"
+        for name in ("knwon", "known", "tenant_7")
+    ]
+
+
+async def test_no_more_than_a_hundred_names_are_told(
+    service: LocalService, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "signalr_upstream.local")
+
+    for number in range(MAX_TOLD + 1):
+        answer = await call(service, "POST", f"/api/hubs/h{number}/:send", b'{"target":"t","arguments":[]}')
+        assert answer.status_code == 202
+
+    assert caplog.text.count("reaches nobody") == MAX_TOLD
 
 
 @pytest.mark.parametrize(

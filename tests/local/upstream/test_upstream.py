@@ -22,7 +22,7 @@ from signalr_upstream.local.clock import ManualClock
 from signalr_upstream.local.records.journal import Journal
 from signalr_upstream.local.upstream.attempts import Post
 from signalr_upstream.local.upstream.delivery import Caller, Upstream
-from signalr_upstream.local.upstream.rules import Rules
+from signalr_upstream.local.upstream.rules import Rules, Served
 from signalr_upstream.protocol.messages import (
     CloseConnection,
     Completion,
@@ -356,7 +356,15 @@ async def test_that_no_template_fits_connections_is_no_mistake(caplog: pytest.Lo
         ),
         (httpx.Response(500, text="<h1>Oh\r\n\x1b[0m no</h1>"), "500: <h1>Oh [0m no</h1>\n"),
         (httpx.Response(500, content=b"\xff" * 10_000), "500: " + "\ufffd" * 300 + "\n"),
-        (httpx.Response(404), "404\n"),
+        (httpx.Response(500, html="<h1>Oh no</h1>"), "500\n"),
+        (
+            httpx.Response(
+                404,
+                json={"detail": "no handler"},
+                headers={"content-type": "application/problem+json; charset=utf-8"},
+            ),
+            "404: no handler\n",
+        ),
     ],
 )
 async def test_a_connected_that_fails_is_logged_with_what_the_app_said(
@@ -365,6 +373,41 @@ async def test_a_connected_that_fails_is_logged_with_what_the_app_said(
     assert await upstream(App(answer)).call(ANN, OpenConnection(), binary=False) is None
 
     assert f"'connected' of hub 'chat': the app at http://localhost:8080 answered {said}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (httpx.Response(404), "404. "),
+        (httpx.Response(404, html="<!doctype html>\n<title>404 Not Found</title>"), "404. "),
+        (httpx.Response(404, json={"detail": "Not Found"}), "404: Not Found. "),  # as FastAPI answers
+        (httpx.Response(404, text="Not Found"), "404: Not Found. "),  # as Starlette does
+    ],
+)
+async def test_a_404_that_is_not_of_our_app_names_the_path_and_what_a_prefix_needs(
+    answer: httpx.Response, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await upstream(App(answer)).call(ANN, OpenConnection(), binary=False)
+
+    assert (
+        f"'connected' of hub 'chat': the app at http://localhost:8080/chat/api/connections/connected?code=... "
+        f"answered {said}Mounted under a prefix?"
+    ) in caplog.text
+    assert "dev --path '/prefix/{hub}/{category}/{event}'" in caplog.text
+    assert "local --upstream 'http://host/prefix/{hub}/{category}/{event}'" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+async def test_rules_can_be_asked_for_at_every_call() -> None:
+    prefixes = iter(["/old", "/new"])
+    rules = Rules(lambda: Served((UpstreamTemplate(f"http://localhost{next(prefixes)}/{{event}}"),)))
+    app = App(httpx.Response(204), httpx.Response(204))
+    service = Upstream(rules=rules, keys=[KEY], transport=app)
+
+    for _ in range(2):
+        await service.call(ANN, ECHO, binary=False)
+
+    assert [request.url.path for request in app.requests] == ["/old/echo", "/new/echo"]
 
 
 @pytest.mark.parametrize("target", ["a\r\nb", "a\0b", "a\vb", "a\fb"])
