@@ -31,6 +31,7 @@ from signalr_upstream import (
 )
 from signalr_upstream.calls import after, stream_calls
 from signalr_upstream.cli import main
+from signalr_upstream.errors import ConfigurationError
 from signalr_upstream.local import LocalService
 from signalr_upstream.local.clients import (
     asgi_writer,
@@ -48,7 +49,7 @@ from signalr_upstream.protocol import rest, upstream
 from signalr_upstream.protocol.path import DEFAULT_PATTERN
 from signalr_upstream.rest import delivery, health, repeating, turns
 from signalr_upstream.telemetry import Outcome
-from signalr_upstream.testing import StartHubTester
+from signalr_upstream.testing import HubTester, StartHubTester
 from signalr_upstream.transports import connection_pool
 
 from .support import invoke, serve
@@ -111,6 +112,15 @@ def _a_project(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
+def _hub_of_the_mounting_guide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module ``chat`` of docs/mounting.md."""
+    module = ModuleType("chat")
+    monkeypatch.setitem(sys.modules, "chat", module)
+    code = next(code for name, code in blocks("python") if name.startswith("docs/mounting.md"))
+    exec(compile(code, "chat.py", "exec"), module.__dict__)
+
+
+@pytest.fixture
 def _app_of_the_readme(monkeypatch: pytest.MonkeyPatch) -> None:
     """The module ``app`` that tests import: what the README says to save as ``app.py``."""
     module = ModuleType("app")
@@ -134,7 +144,7 @@ def test_python_code_runs(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.usefixtures("_app_of_the_readme")
+@pytest.mark.usefixtures("_app_of_the_readme", "_hub_of_the_mounting_guide")
 @pytest.mark.parametrize("code", named(block for block in blocks("python") if "def test_" in block[1]))
 async def test_tests_that_are_shown_pass(
     code: str, tmp_path: Path, hub_tester: StartHubTester, monkeypatch: pytest.MonkeyPatch
@@ -149,6 +159,37 @@ async def test_tests_that_are_shown_pass(
         await test(**{name: fixtures[name] for name in inspect.signature(test).parameters})
 
     assert tests
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("_a_project", "_hub_of_the_mounting_guide")
+@pytest.mark.parametrize(
+    ("section", "is_found"),
+    [
+        ("Alone", True),
+        ("Starlette", True),
+        ("FastAPI", True),
+        ("Litestar", False),
+        ("Quart", False),
+        ("Beside Django", True),
+    ],
+)
+async def test_an_app_that_can_be_looked_into_is_tested_with_its_prefix_and_lifespan(
+    section: str, is_found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "docs" / "mounting.md").read_text().partition(f"\n## {section}\n")[2]
+    module = ModuleType("shown")
+    monkeypatch.setitem(sys.modules, "shown", module)
+    exec(compile(BLOCK.findall(text)[0][1], "shown.py", "exec"), module.__dict__)
+
+    if not is_found:
+        with pytest.raises(ConfigurationError, match="give the UpstreamApp itself"):
+            HubTester(module.app)
+        return
+    async with HubTester(module.app) as hub:
+        client = await hub.connect_via("/chat" if section == "Alone" else "/signalr/chat")
+
+        assert await client.invoke("greeting") == "hello"
 
 
 @pytest.mark.anyio
