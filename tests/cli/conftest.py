@@ -92,7 +92,8 @@ class Command:
         )
         self.output = ""
         self._lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -120,6 +121,15 @@ class Command:
             self.output += line
             if text in line:
                 return line
+
+    def end(self) -> None:
+        """Kill it if it still runs, and wait for what it has started: that holds its output open."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reader.join(PATIENCE)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -153,11 +163,7 @@ def start(folder: Path) -> Iterator[Start]:
 
     yield start_command
     for command in commands:
-        if command.process.poll() is None:
-            command.process.kill()
-        command.process.wait()
-        assert command.process.stdout is not None
-        command.process.stdout.close()
+        command.end()
 
 
 @pytest.fixture
