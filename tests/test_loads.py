@@ -81,13 +81,13 @@ def test_growth_is_noticed() -> None:
 def test_errors_in_the_log_are_noticed(tmp_path: Path) -> None:
     lines = [
         '{"level": "info", "message": "fine"}',
-        '{"level": "error", "message": "worker 1 ended with status -9: replacing it"}',
+        '{"level": "error", "message": "worker 1 was ended by signal 9 (Killed): replacing it"}',
         '{"level": "error", "message": "Task was destroyed but it is pending!"}',
         "Fatal Python error",
     ]
     (tmp_path / "app.log").write_text("\n".join(lines))
 
-    assert Place(tmp_path, every=1.0).complaints("status -9") == [
+    assert Place(tmp_path, every=1.0).complaints("by signal 9") == [
         "logged 1 times: Task was destroyed but it is pending!",
         "logged 1 times: Fatal Python error",
     ]

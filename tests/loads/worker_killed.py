@@ -103,4 +103,4 @@ def drill(
         # That of a caller that was asking a killed worker who it was.
         if callers.refused > len(kills) * sum(kind.connections for kind in KINDS):
             complaints.append(f"{callers.refused} connections were refused")
-        return [*complaints, *grown, *callers.tallies.complaints(), *here.complaints("ended with status -9")]
+        return [*complaints, *grown, *callers.tallies.complaints(), *here.complaints("was ended by signal 9")]
