@@ -1,8 +1,8 @@
 """What stands within an annotation, as msgspec understands it."""
 
 import functools
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec.inspect import type_info
@@ -11,23 +11,31 @@ MAX_KEPT: Final = 256
 """Annotations that are remembered: those of a large model take a millisecond each, for every handler that has one."""
 
 
+T = TypeVar("T")
+
+
+def remembered(find: Callable[[Any], T]) -> Callable[[Any], T]:
+    """What a function finds in an annotation, found once for the last ``MAX_KEPT``."""
+    kept = functools.lru_cache(MAX_KEPT)(find)
+
+    @functools.wraps(find)
+    def remembering(annotation: Any) -> T:
+        try:
+            return kept(annotation)
+        except TypeError:  # what it is annotated with has no hash
+            return find(annotation)
+
+    return remembering
+
+
+@remembered
 def parts_of(annotation: Any) -> tuple[msgspec.Struct, ...]:
     """Every type and field in an annotation, itself included, each once, as ``msgspec.inspect`` describes them.
 
     Raises:
         TypeError: msgspec cannot decode such a type.
     """
-    try:
-        return _remembered(annotation)
-    except TypeError:  # what it is annotated with has no hash
-        return _found(annotation)
-
-
-def _found(annotation: Any) -> tuple[msgspec.Struct, ...]:
     return tuple(parts_within(type_info(annotation)))
-
-
-_remembered = functools.lru_cache(MAX_KEPT)(_found)
 
 
 def parts_within(info: msgspec.Struct) -> Iterator[msgspec.Struct]:

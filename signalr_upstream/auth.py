@@ -124,12 +124,16 @@ def encode_token(claims: Mapping[str, Any], key: str, *, key_id: str | None = No
     # By hand: PyJWT needs four times as long, and a send to a connection that is new needs a token that is new.
     header = _HEADER if key_id is None else _part({"alg": _ALGORITHM, "kid": key_id, "typ": "JWT"})
     signed = header + b"." + _part(dict(claims))
-    signature = urlsafe_b64encode(hmac.digest(_usable(key), signed, "sha256")).rstrip(b"=")
-    return (signed + b"." + signature).decode()
+    return (signed + b"." + base64url(hmac.digest(_usable(key), signed, "sha256"))).decode()
+
+
+def base64url(data: bytes) -> bytes:
+    """As tokens and seals are written: the alphabet of URLs, without padding (RFC 7515, section 2)."""
+    return urlsafe_b64encode(data).rstrip(b"=")
 
 
 def _part(value: dict[str, Any]) -> bytes:
-    return urlsafe_b64encode(msgspec.json.encode(value)).rstrip(b"=")
+    return base64url(msgspec.json.encode(value))
 
 
 _HEADER = _part({"alg": _ALGORITHM, "typ": "JWT"})

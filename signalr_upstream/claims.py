@@ -10,7 +10,7 @@ The app decides who somebody is; this module makes the token and opens the seal.
 import hmac
 import math
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from .auth import encode_token
+from .auth import base64url, encode_token
 from .connection_string import Endpoint, counts_as_none, unusable_keys_reason
 from .errors import IdentityError, NoKeysError
 from .protocol.handshake import encode_redirection
@@ -235,7 +235,7 @@ def seal(user_id: str | None, claims: Mapping[str, str | Sequence[str]], key: st
         ValueError: the key counts as none.
         IdentityError: a claim cannot be issued.
     """
-    packed = urlsafe_b64encode(msgspec.json.encode((user_id, _check_claims(claims)))).rstrip(b"=")
+    packed = base64url(msgspec.json.encode((user_id, _check_claims(claims))))
     return f"{packed.decode()}.{_seal_signature(packed, _derive(key)).decode()}"
 
 
@@ -331,7 +331,7 @@ def _derive(key: str) -> bytes:
 
 
 def _seal_signature(packed: bytes, derived_key: bytes) -> bytes:
-    return urlsafe_b64encode(hmac.digest(derived_key, packed, "sha256")).rstrip(b"=")
+    return base64url(hmac.digest(derived_key, packed, "sha256"))
 
 
 def _check_claims(claims: Mapping[Any, Any]) -> dict[str, tuple[str, ...]]:

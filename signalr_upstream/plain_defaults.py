@@ -9,15 +9,12 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.inspect import DataclassType, StructType
 
-from .annotations import parts_of, parts_within
-
-MAX_KEPT: Final = 256
-"""Annotations that are remembered."""
+from .annotations import parts_of, parts_within, remembered
 
 Fill = Callable[[Any], Any]
 """Sets what is missing in a decoded value, and gives the value."""
@@ -35,25 +32,13 @@ class _Fields(NamedTuple):
     ways: set[str]
 
 
+@remembered
 def filler_of(annotation: Any) -> Fill | None:
     """What completes the values of an annotation; None where it holds no such dataclass.
 
     Raises:
         TypeError: msgspec cannot decode such a type.
     """
-    try:
-        return _remembered(annotation)
-    except TypeError:  # what it is annotated with has no hash
-        return _compiled(annotation)
-
-
-def filled(value: Any, annotation: Any) -> Any:
-    """A value that was just decoded, with what is missing in it set."""
-    fill = filler_of(annotation)
-    return value if fill is None else fill(value)
-
-
-def _compiled(annotation: Any) -> Fill | None:
     classes: dict[Any, _Fields] = {}
     for part in parts_of(annotation):
         if isinstance(part, DataclassType | StructType):
@@ -64,7 +49,10 @@ def _compiled(annotation: Any) -> Fill | None:
     return functools.partial(_fill, classes) if classes else None
 
 
-_remembered = functools.lru_cache(MAX_KEPT)(_compiled)
+def filled(value: Any, annotation: Any) -> Any:
+    """A value that was just decoded, with what is missing in it set."""
+    fill = filler_of(annotation)
+    return value if fill is None else fill(value)
 
 
 def _class_of(part: DataclassType | StructType) -> Any:

@@ -22,6 +22,7 @@ from .errors import (
     SignatureError,
     TokenError,
 )
+from .printable import printable
 
 logger = logging.getLogger("signalr_upstream")
 
@@ -315,7 +316,7 @@ def escaped(text: str) -> str:
     """``text`` for a log: what no printer shows as a backslash and its number, and not too much of it."""
     if len(text) > MAX_FIELD:
         text = f"{text[:MAX_FIELD]}..."
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return printable(text)
 
 
 def _explain() -> None:

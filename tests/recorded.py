@@ -21,6 +21,11 @@ def load(name: str) -> tuple[Row, list[Row]]:
     return head, [defaults | {keys[letter]: value for letter, value in row.items()} for row in rows]
 
 
+def load_plain(name: str) -> list[Row]:
+    """The rows of a file in which nothing is abbreviated."""
+    return [json.loads(line) for line in (VECTORS / name).read_text("utf-8").splitlines()]
+
+
 def _whole(line: str, short: dict[str, str]) -> str:
     line = _RUN.sub(lambda match: match[2] * int(match[1]), line)
     for mark, text in short.items():

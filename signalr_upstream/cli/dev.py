@@ -5,7 +5,7 @@ import asyncio
 import click
 from click.core import ParameterSource
 
-from ..errors import ConfigurationError, MissingExtraError
+from ..errors import ConfigurationError
 from ..protocol.path import DEFAULT_PATTERN
 from .logs import local_service_log
 from .options import (
@@ -13,6 +13,7 @@ from .options import (
     app_dir_option,
     app_epilog,
     experimental_streams_option,
+    no_local_service,
     option,
     retry_upstream_option,
 )
@@ -65,8 +66,7 @@ def dev(  # noqa: PLR0917 - click passes them by name
     try:
         from .reloading import Development, develop, pick_port  # noqa: PLC0415 - needs the extra "local"
     except ModuleNotFoundError as exc:
-        missing = MissingExtraError("the local service", exc.name, extra="local")
-        raise click.ClickException(str(missing)) from exc
+        raise no_local_service(exc) from exc
 
     def fixed(name: str) -> bool:
         return ctx.get_parameter_source(name) is not ParameterSource.DEFAULT

@@ -13,6 +13,7 @@ from ..connection_string import Endpoint
 from ..endpoints import Endpoints
 from ..entra import SCOPE
 from ..errors import TokenError
+from ..printable import printable
 
 _CLIENT_AUDIENCE = re.compile(r"(?P<origin>https?://[^/]+)/client/\?hub=.+")
 _REST_AUDIENCE = re.compile(r"(?P<origin>https?://[^/]+)/api/.+")
@@ -58,7 +59,8 @@ class Explanation(msgspec.Struct, omit_defaults=True, rename="camel"):
             *((f"claim {name!r}", repr(value)) for name, value in self.claims.items()),
             *(("PROBLEM", problem) for problem in self.problems),
         ]
-        return "\n".join(f"{name:<12} {_printable(value)}" for name, value in rows if value)
+        # A terminal obeys control characters, and the token may be a stranger's.
+        return "\n".join(f"{name:<12} {printable(str(value))}" for name, value in rows if value)
 
 
 def explain(token: str, endpoints: Endpoints, *, now: float) -> Explanation:
@@ -209,13 +211,6 @@ def _look_at_seal(found: Explanation, claims: dict[str, Any], endpoints: Endpoin
     user = claims.get("asrs.s.uid")
     opened = Unsealer(endpoints.seal_keys).unseal(f"{SEAL_CLAIM}: {seal}", user)
     found.sealed = f"claims {', '.join(opened)}" if opened else "no claims, or a seal of another key or user"
-
-
-def _printable(value: object) -> str:
-    """Without what a terminal would obey: the token may be a stranger's."""
-    return "".join(
-        character if character.isprintable() else repr(character)[1:-1] for character in str(value)
-    )
 
 
 def _shown_time(at: int | None) -> str:

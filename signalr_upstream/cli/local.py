@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..connection_string import EMULATOR_KEY, counts_as_none, is_loopback
-from ..errors import ConfigurationError, MissingExtraError
+from ..errors import ConfigurationError
 from .garbage import collect_less_garbage
 from .logs import local_service_log
-from .options import experimental_streams_option, loosening_flag, option, retry_upstream_option
+from .options import (
+    experimental_streams_option,
+    loosening_flag,
+    no_local_service,
+    option,
+    retry_upstream_option,
+)
 
 if TYPE_CHECKING:
     from ..local import LocalService
@@ -82,8 +88,7 @@ def local(
         from ..local import LocalService  # noqa: PLC0415 - needs the extra "local"
         from .reloading import stop_on_signals  # noqa: PLC0415 - as does this
     except ModuleNotFoundError as exc:
-        missing = MissingExtraError("the local service", exc.name, extra="local")
-        raise click.ClickException(str(missing)) from exc
+        raise no_local_service(exc) from exc
 
     host = options["host"]
     _check_keys(access_keys, host, allow_remote=allow_remote)

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from ..errors import MissingExtraError
+
 # The help text names the environment variable and the default of every flag.
 option = partial(click.option, show_default=True, show_envvar=True)
 
@@ -25,6 +27,12 @@ class Seconds(click.FloatRange):
 loosening_flag = partial(click.option, is_flag=True, allow_from_autoenv=False)
 
 app_argument = click.argument("app", envvar="SIGNALR_UPSTREAM_APP", metavar="APP")
+
+
+def no_local_service(exc: ModuleNotFoundError) -> click.ClickException:
+    """What to say when the local service's packages are not installed."""
+    return click.ClickException(str(MissingExtraError("the local service", exc.name, extra="local")))
+
 
 # Help says of an argument nothing that every supported click shows.
 app_epilog = "APP is left out where the environment names it: SIGNALR_UPSTREAM_APP."

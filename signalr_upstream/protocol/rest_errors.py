@@ -21,6 +21,7 @@ from ..errors import (
     UnauthorizedError,
     UnavailableError,
 )
+from ..printable import printable
 from .rest import ERROR_CODE_HEADER, INVOKE_CONNECTION, Operation
 
 MAX_TEXT: Final = 300
@@ -111,7 +112,7 @@ def _printable(text: str) -> str:
     text = _MAYBE_TOKEN.sub(lambda found: "<token>" if "." in found[0] else found[0], text)
     if len(text) > MAX_TEXT:
         text = text[:MAX_TEXT] + "…"
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return printable(text)
 
 
 def _words(body: bytes) -> str:

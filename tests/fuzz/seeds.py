@@ -1,11 +1,10 @@
 """What Microsoft's software has said, as bytes for the fuzzers to begin with; ``tests/vectors`` says from where."""
 
-import json
 from collections.abc import Iterable
 from functools import cache
 from typing import Final
 
-from ..recorded import VECTORS, load, raw
+from ..recorded import load, load_plain, raw
 
 MAX_SIZE: Final = 1000
 """Bytes. What is longer says nothing that is new, and makes every run slow."""
@@ -31,14 +30,14 @@ def upstream(*, binary: bool, answers: bool = False) -> tuple[bytes, ...]:
 @cache
 def frames(protocol: str) -> tuple[bytes, ...]:
     """What clients and service have sent each other."""
-    rows = map(json.loads, (VECTORS / "client_wire.jsonl").read_text("utf-8").splitlines())
+    rows = load_plain("client_wire.jsonl")
     return _short(raw(row["data"]) for row in rows if row["protocol"] == protocol)
 
 
 @cache
 def handshakes() -> tuple[bytes, ...]:
     """First messages of clients, without their separator."""
-    rows = map(json.loads, (VECTORS / "client_wire_handshakes.jsonl").read_text("utf-8").splitlines())
+    rows = load_plain("client_wire_handshakes.jsonl")
     return _short(raw(row["request"]).removesuffix(b"\x1e") for row in rows if "request" in row)
 
 

@@ -4,10 +4,8 @@ Recorded in ``tests/vectors/client_wire*.jsonl``; ``tests/vectors/select_client_
 Every row is *equal*, *different* (on purpose, named here) or *excluded* (not a message of the service, named here).
 """
 
-import base64
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -24,7 +22,7 @@ from signalr_upstream.protocol.handshake import (
 )
 from signalr_upstream.protocol.messages import HubMessage
 
-VECTORS = Path(__file__).parent.parent / "vectors"
+from ..recorded import load_plain, raw
 
 EXCLUDED = {
     # What an upstream answered, passed on verbatim: the emulator does not look at it, our service does.
@@ -77,14 +75,6 @@ DIFFERENT_HANDSHAKES = {
 }
 
 
-def rows(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (VECTORS / name).read_text(encoding="utf-8").splitlines()]
-
-
-def recorded(text: str) -> bytes:
-    return base64.b64decode(text[7:]) if text.startswith("base64:") else text.encode()
-
-
 def read(protocol: str, data: bytes, piece: int) -> tuple[list[HubMessage | None], str]:
     """The messages in ``data`` when it comes in pieces of this size, and what is wrong with it."""
     codec = PROTOCOLS[protocol]
@@ -99,7 +89,7 @@ def read(protocol: str, data: bytes, piece: int) -> tuple[list[HubMessage | None
 
 
 def agrees(row: dict[str, Any]) -> bool:
-    data = recorded(row["data"])
+    data = raw(row["data"])
     messages, wrong = read(row["protocol"], data, 1)
     assert (messages, wrong) == read(row["protocol"], data, len(data) or 1)
     if row["kind"] == "stream":
@@ -118,7 +108,7 @@ def agrees(row: dict[str, Any]) -> bool:
 def test_recorded_messages_are_read_and_written_as_by_microsoft() -> None:
     counts: Counter[str] = Counter()
     seen = set()
-    for row in rows("client_wire.jsonl"):
+    for row in load_plain("client_wire.jsonl"):
         name = row["name"]
         if agrees(row):
             counts["equal"] += 1
@@ -137,7 +127,7 @@ def test_recorded_messages_are_read_and_written_as_by_microsoft() -> None:
 
 def handshake_answer(row: dict[str, Any]) -> bytes:
     try:
-        choose_protocol(parse_handshake_request(recorded(row["request"])))
+        choose_protocol(parse_handshake_request(raw(row["request"])))
     except HandshakeError as error:
         return encode_handshake_response(str(error))
     return encode_handshake_response()
@@ -161,9 +151,9 @@ def negotiate_answer(row: dict[str, Any]) -> bytes:
 
 def test_recorded_handshakes_and_negotiations_are_answered_as_by_microsoft() -> None:
     counts: Counter[str] = Counter()
-    for row in rows("client_wire_handshakes.jsonl"):
+    for row in load_plain("client_wire_handshakes.jsonl"):
         answer = negotiate_answer(row) if "query" in row else handshake_answer(row)
-        if answer == recorded(row["answer"]):
+        if answer == raw(row["answer"]):
             counts["equal"] += 1
         else:
             assert row["name"] in DIFFERENT_HANDSHAKES, (row["name"], answer)
